@@ -1,0 +1,91 @@
+//! The bus: the broker as the cluster sees it. It moves opaque bytes between nodes and knows nothing of chat.
+//!
+//! A bus is an accelerator, not the truth: what it loses, the log still has. Its one duty is to say so: whatever was dropped or may have been
+//! missed surfaces as [`BusEvent::Lost`], and [`BusEvent::Resumed`] follows once everything published arrives again.
+
+mod error;
+mod guarantees;
+mod subject;
+mod subscription;
+
+use std::fmt::Debug;
+use std::time::Instant;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use tokio::sync::watch;
+
+pub use error::{BusError, BusErrorKind};
+pub use guarantees::{Claim, Guarantees};
+pub use subject::{InvalidSubject, MAX_SUBJECT_BYTES, Subject};
+pub use subscription::{BusEvent, Subscription};
+
+/// A broker, or something that behaves like one.
+///
+/// Every subscriber of a subject gets its own copy of each message. Messages of one publisher to one subject arrive in the order in which
+/// they were given to [`publish`](Self::publish), unless [`Guarantees::ordered`] says otherwise; nothing is promised between publishers. A message may arrive
+/// late (after an outage), and on some backends twice: receivers must tell an old message from a new one.
+///
+/// An implementation reconnects by itself, for ever, and subscribes everything again by itself.
+#[async_trait]
+pub trait MessageBus: Debug + Send + Sync + 'static {
+    /// Returns what this backend claims, each claim proved by the contract suite on the real broker.
+    fn guarantees(&self) -> Guarantees;
+
+    /// Subscribes to a subject. Returns once a publish from anywhere will arrive; while the bus is not connected it fails at once with
+    /// [`BusErrorKind::Disconnected`]. Dropping the subscription unsubscribes. Several subscriptions of one subject each get every message.
+    ///
+    /// Cancel-safe: a dropped future leaves nothing subscribed.
+    async fn subscribe(&self, subject: &Subject) -> Result<Subscription, BusError>;
+
+    /// Publishes messages in order and returns one result per message: accepted or confirmed by the broker, as [`Guarantees::confirmed`] says, or
+    /// failed. A failed message may still have been sent. While the bus is not connected every message fails at once; nothing is queued for later.
+    ///
+    /// Not cancel-safe: a dropped future may have published any prefix of the batch.
+    async fn publish(&self, batch: Vec<Outgoing>) -> Vec<Result<Receipt, BusError>>;
+
+    /// Follows the connection.
+    fn state(&self) -> watch::Receiver<BusState>;
+
+    /// Publishes what was accepted, closes the connections and ends every subscription; takes at most some seconds. Idempotent; after it,
+    /// `subscribe` and `publish` fail with [`BusErrorKind::Closed`].
+    async fn close(&self) -> Result<(), BusError>;
+}
+
+/// A message to publish.
+#[derive(Debug, Clone)]
+pub struct Outgoing {
+    /// Where to.
+    pub subject: Subject,
+    /// What; at most [`Guarantees::max_payload`] bytes.
+    pub payload: Bytes,
+}
+
+/// The broker's word for one message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Receipt {
+    /// How many subscribers the broker handed the message to, where it can tell ([`Guarantees::counts_receivers`]).
+    pub receivers: Option<u64>,
+}
+
+/// The connection to the broker.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum BusState {
+    /// Connected; everything subscribed is effective.
+    Connected {
+        /// Counts connections, from 1.
+        epoch: u64,
+    },
+    /// Not connected, or not yet subscribed again.
+    Lost {
+        /// Since when.
+        since: Instant,
+    },
+}
+
+impl BusState {
+    /// Tells whether publishes are accepted and subscriptions effective.
+    pub fn is_connected(&self) -> bool {
+        matches!(self, BusState::Connected { .. })
+    }
+}

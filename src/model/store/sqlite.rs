@@ -1,0 +1,5 @@
+//! The log on SQLite.
+
+/// skeleton, replaced soon
+#[derive(Debug)]
+pub(super) struct SqliteStore;
