@@ -426,7 +426,7 @@ mod tests {
             (r#"{"type":"send","key":"k","body":"b"}"#, "`send` takes either `to` or `conversation`"),
             (
                 r#"{"type":"send","key":"k","body":"b","to":0}"#,
-                "`send`: an id is an integer between 1 and 2^53 - 1 at column 42",
+                "`send`: an id is an integer between 1 and 2^53 - 1 at column 43",
             ),
             (r#"{"type":"login","name":"a"}"#, "`login` takes either `name` and `password`, or `token`"),
         ] {
