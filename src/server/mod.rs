@@ -1,5 +1,14 @@
 //! The chat server: one node of the cluster.
 
+mod cluster;
 mod config;
+mod core;
+mod flow;
+mod front;
+mod http;
+mod node;
+mod service;
 
+pub use cluster::ClaimError;
 pub use config::{AuthConfig, ClusterConfig, LimitsConfig, ListenConfig, NodeConfig};
+pub use node::{Node, NodeBuilder, StartError};

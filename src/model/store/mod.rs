@@ -15,7 +15,7 @@ use async_trait::async_trait;
 
 pub use error::{StoreError, StoreErrorKind};
 pub use rows::{
-    Append, Beat, Beaten, Changes, Claim, Claimed, CursorUpdate, Head, History, Meta, NodeRow, NodeState, Outcome,
+    Append, Beat, Beaten, Changes, Claim, Claimed, CursorMoved, CursorUpdate, Head, History, Meta, NodeRow, NodeState, Outcome,
     Page, Presence, PresenceChange, Range, User,
 };
 
@@ -102,8 +102,8 @@ pub trait Store: Debug + Send + Sync + 'static {
         users: &[UserId],
     ) -> Result<Vec<Membership>, StoreError>;
 
-    /// Raises cursors (never lowers them) and clamps them to the head. Pairs that are no membership are ignored.
-    async fn cursors(&self, updates: &[CursorUpdate]) -> Result<(), StoreError>;
+    /// Raises cursors (never lowers them), clamps them to the head, and returns those that moved. Pairs that are no membership are ignored.
+    async fn cursors(&self, updates: &[CursorUpdate]) -> Result<Vec<CursorMoved>, StoreError>;
 
     /// Reads what has changed at or after `since`: heads, and memberships that came to be. `at` is the database's clock before the read.
     async fn changes(&self, since: Millis) -> Result<Changes, StoreError>;

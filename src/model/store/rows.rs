@@ -133,6 +133,21 @@ pub struct CursorUpdate {
     pub read: Seq,
 }
 
+/// A cursor that has moved.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct CursorMoved {
+    /// The conversation.
+    pub conversation: ConversationId,
+    /// The member.
+    pub user: UserId,
+    /// Where it stands now.
+    pub delivered: Seq,
+    /// Where it stands now.
+    pub read: Seq,
+    /// How many members the conversation has.
+    pub members: u64,
+}
+
 /// What the fast sweep reads.
 #[derive(Debug, Clone, Default)]
 pub struct Changes {

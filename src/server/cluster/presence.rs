@@ -1,0 +1,200 @@
+//! Which users have a session on this node, in the log, so that senders on other nodes know.
+
+use std::collections::{HashMap, HashSet};
+use std::future::Future;
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
+
+use tokio::sync::{Notify, oneshot};
+use tokio::time::sleep;
+use tokio_util::sync::CancellationToken;
+
+use crate::model::UserId;
+use crate::model::store::PresenceChange;
+use crate::server::core::Core;
+
+/// The most changes in one transaction.
+const BATCH: usize = 1000;
+
+/// After the log could not be written, or the lease was lost.
+const RETRY_AFTER: Duration = Duration::from_millis(100);
+
+/// The presence rows of this node, wanted and written. One task writes them, so that an old change never overtakes a new one.
+#[derive(Debug, Default)]
+pub(crate) struct PresenceBook {
+    book: Mutex<Book>,
+    changed: Notify,
+}
+
+#[derive(Debug, Default)]
+struct Book {
+    /// Sessions per user.
+    here: HashMap<UserId, usize>,
+    /// Users whose row is in the log.
+    written: HashSet<UserId>,
+    /// Users whose row may differ from what is wanted.
+    dirty: HashSet<UserId>,
+    waiting: HashMap<UserId, Vec<oneshot::Sender<()>>>,
+}
+
+impl PresenceBook {
+    /// Counts a session at once; the future waits until its user's row is committed. Dropping it does not uncount the session, [`depart`](Self::depart)
+    /// does.
+    pub(crate) fn arrive(&self, user: UserId) -> impl Future<Output = ()> + use<> {
+        let committed = {
+            let mut book = self.lock();
+            *book.here.entry(user).or_insert(0) += 1;
+            if book.written.contains(&user) && !book.dirty.contains(&user) {
+                None
+            } else {
+                let (done, committed) = oneshot::channel();
+                book.dirty.insert(user);
+                book.waiting.entry(user).or_default().push(done);
+                Some(committed)
+            }
+        };
+        self.changed.notify_one();
+        async move {
+            if let Some(committed) = committed {
+                // The other end goes only with the node.
+                committed.await.unwrap_or(());
+            }
+        }
+    }
+
+    /// Uncounts a session.
+    pub(crate) fn depart(&self, user: UserId) {
+        let mut book = self.lock();
+        let left = book.here.get_mut(&user).map(|count| {
+            *count -= 1;
+            *count
+        });
+        if left == Some(0) {
+            book.here.remove(&user);
+            book.dirty.insert(user);
+            drop(book);
+            self.changed.notify_one();
+        }
+    }
+
+    /// Writes every row anew: the node has a new epoch.
+    pub(crate) fn rewrite(&self) {
+        let mut book = self.lock();
+        let here: Vec<UserId> = book.here.keys().copied().collect();
+        book.written.clear();
+        book.dirty.extend(here);
+        drop(book);
+        self.changed.notify_one();
+    }
+
+    fn take(&self) -> Vec<PresenceChange> {
+        let mut book = self.lock();
+        let users: Vec<UserId> = book.dirty.iter().take(BATCH).copied().collect();
+        let changes = users.iter().map(|user| PresenceChange { user: *user, here: book.here.contains_key(user) }).collect();
+        for user in &users {
+            book.dirty.remove(user);
+            // Until it is committed the row is what it was; whoever arrives meanwhile waits.
+            book.written.remove(user);
+        }
+        changes
+    }
+
+    fn committed(&self, changes: &[PresenceChange]) {
+        let mut book = self.lock();
+        // Whoever waits for a row that was deleted meanwhile has made the user dirty again.
+        for change in changes.iter().filter(|change| change.here) {
+            book.written.insert(change.user);
+            for done in book.waiting.remove(&change.user).unwrap_or_default() {
+                drop(done.send(()));
+            }
+        }
+    }
+
+    fn give_back(&self, changes: &[PresenceChange]) {
+        self.lock().dirty.extend(changes.iter().map(|change| change.user));
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Book> {
+        self.book.lock().expect("no code panics while it holds the presence book")
+    }
+}
+
+/// Writes presence until the node stops and nothing is left to write.
+pub(crate) async fn run(core: Arc<Core>, stop: CancellationToken) {
+    loop {
+        let changes = core.presence.take();
+        if changes.is_empty() {
+            if stop.is_cancelled() {
+                return;
+            }
+            tokio::select! {
+                () = stop.cancelled() => {}
+                () = core.presence.changed.notified() => {}
+            }
+            continue;
+        }
+        match core.store.presence_change(&core.node, core.lease.epoch(), &changes).await {
+            Ok(true) => core.presence.committed(&changes),
+            Ok(false) => {
+                // Fenced: the beat takes a new epoch and asks for a rewrite.
+                core.presence.give_back(&changes);
+                core.lease.beat_now();
+                if stop.is_cancelled() {
+                    return;
+                }
+                sleep(RETRY_AFTER).await;
+            }
+            Err(error) => {
+                tracing::warn!(%error, "presence cannot be written, trying again");
+                core.presence.give_back(&changes);
+                if stop.is_cancelled() {
+                    return;
+                }
+                sleep(RETRY_AFTER).await;
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn user(number: u64) -> UserId {
+        UserId::new(number).unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_second_session_waits_for_the_row_of_the_first() {
+        let book = PresenceBook::default();
+        let mut first = std::pin::pin!(book.arrive(user(1)));
+        assert!(futures_util::poll!(&mut first).is_pending());
+        let changes = book.take();
+        assert_eq!(changes, [PresenceChange { user: user(1), here: true }]);
+        let mut second = std::pin::pin!(book.arrive(user(1)));
+        assert!(futures_util::poll!(&mut second).is_pending(), "the row is not committed yet");
+        book.committed(&changes);
+        first.await;
+        second.await;
+        book.arrive(user(1)).await;
+    }
+
+    #[tokio::test]
+    async fn the_row_goes_with_the_last_session_and_comes_back_with_the_next() {
+        let book = PresenceBook::default();
+        let arrived = book.arrive(user(1));
+        let mut arrived = std::pin::pin!(arrived);
+        assert!(futures_util::poll!(&mut arrived).is_pending());
+        book.committed(&book.take());
+        arrived.await;
+        book.depart(user(1));
+        let leaving = book.take();
+        assert_eq!(leaving, [PresenceChange { user: user(1), here: false }]);
+        let mut again = std::pin::pin!(book.arrive(user(1)));
+        assert!(futures_util::poll!(&mut again).is_pending(), "the deletion is on its way");
+        book.committed(&leaving);
+        assert!(futures_util::poll!(&mut again).is_pending(), "the row is deleted, not written");
+        book.committed(&book.take());
+        again.await;
+    }
+}

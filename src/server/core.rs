@@ -1,0 +1,68 @@
+//! What the parts of a node share.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use super::cluster::{Health, Lease, PresenceBook};
+use super::config::{AuthConfig, LimitsConfig};
+use super::flow::{Appender, CommitGate, Locals, Origin, Repairs, Router, SessionNumber, Timelines};
+use super::service::{Cursors, LogReader, Passwords, Tokens};
+use crate::bus::{MessageBus, Subject};
+use crate::model::NodeId;
+use crate::model::store::Store;
+
+/// One node, without its sockets. Every task of the node holds it.
+#[derive(Debug)]
+pub(crate) struct Core {
+    pub(crate) node: NodeId,
+    pub(crate) cluster_id: String,
+    /// The segments before the node's part of a subject.
+    pub(crate) subject_prefix: String,
+    pub(crate) limits: LimitsConfig,
+    pub(crate) auth: AuthConfig,
+    pub(crate) store: Arc<dyn Store>,
+    pub(crate) bus: Arc<dyn MessageBus>,
+    pub(crate) lease: Lease,
+    pub(crate) presence: PresenceBook,
+    pub(crate) health: Health,
+    pub(crate) locals: Locals,
+    pub(crate) timelines: Timelines,
+    pub(crate) commits: CommitGate,
+    pub(crate) repairs: Repairs,
+    pub(crate) appender: Appender,
+    pub(crate) router: Router,
+    pub(crate) cursors: Cursors,
+    pub(crate) reader: LogReader,
+    pub(crate) passwords: Passwords,
+    pub(crate) tokens: Tokens,
+    pub(crate) sessions: AtomicU64,
+}
+
+impl Core {
+    /// Returns the subject on which a node hears the others.
+    pub(crate) fn inbox_of(&self, node: &NodeId) -> Subject {
+        Subject::new(&format!("{}.n.{node}", self.subject_prefix)).expect("checked when the node was built")
+    }
+
+    /// Returns what a packet of this moment says of its origin.
+    pub(crate) fn origin(&self) -> Origin {
+        Origin {
+            cluster: self.cluster_id.clone(),
+            node: self.node.clone(),
+            epoch: self.lease.epoch(),
+            sent_at: unix_now(),
+            trace: rand::random(),
+        }
+    }
+
+    /// Returns a number that no session of this node has had.
+    pub(crate) fn next_session(&self) -> SessionNumber {
+        self.sessions.fetch_add(1, Ordering::Relaxed) + 1
+    }
+}
+
+/// Returns this machine's clock.
+pub(crate) fn unix_now() -> crate::model::Millis {
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    since.map_or(0, |duration| duration.as_millis() as crate::model::Millis)
+}

@@ -1,0 +1,47 @@
+//! Compares all conversations of all local users with the log, whatever the clock says: a message that was accepted and silently dropped, with
+//! nothing behind it in its conversation, is found by nothing else.
+
+use std::collections::{HashMap, HashSet};
+
+use super::sweep::{Sweeper, behind};
+use crate::model::store::{Head, StoreError};
+use crate::model::{ConversationId, UserId};
+use crate::server::core::Core;
+use crate::telemetry;
+
+/// Users per query.
+const SLICE: usize = 500;
+
+/// Runs one audit.
+pub(super) async fn audit(core: &Core, sweeper: &mut Sweeper) -> Result<(), StoreError> {
+    let started = core.store.now().await?;
+    let (mut lost, mut missing) = (Vec::new(), 0);
+    for slice in core.locals.users().chunks(SLICE) {
+        // Sessions that come to be while this runs list their conversations themselves.
+        let attached: Vec<(UserId, Vec<ConversationId>)> =
+            slice.iter().map(|&user| (user, core.locals.of(user).iter().flat_map(|s| s.conversations()).collect())).collect();
+        let listed = core.store.conversations_of(slice).await?;
+        let heads: HashMap<ConversationId, Head> = listed.iter().map(|(_, head)| (head.conversation, *head)).collect();
+        let heads: Vec<Head> = heads.into_values().collect();
+        lost.extend(behind(core, &heads).await?);
+        for (user, head) in &listed {
+            if core.locals.has(*user) && !core.timelines.holds_user(head.conversation, *user) {
+                missing += 1;
+                core.repairs.adopt_users(head.conversation, [*user]);
+            }
+        }
+        let members: HashSet<_> = listed.iter().map(|(user, head)| (*user, head.conversation)).collect();
+        for (user, conversations) in attached {
+            for conversation in conversations.into_iter().filter(|conversation| !members.contains(&(user, *conversation))) {
+                // Adopting looks at the membership once more and lets the user's sessions go if there is none.
+                core.repairs.adopt_users(conversation, [user]);
+            }
+        }
+    }
+    if missing > 0 {
+        tracing::warn!(missing, "an audit found sessions that were not in the timelines of their conversations");
+        telemetry::audit_repaired(missing);
+    }
+    sweeper.audited(started, lost);
+    Ok(())
+}

@@ -1,0 +1,110 @@
+//! Brings a session's conversations that are behind up to the present, from the log, as fast as its client reads.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::local::LocalSession;
+use super::mend::TO_THE_HEAD;
+use super::timeline::{Entry, Release};
+use crate::model::store::{Range, StoreError};
+use crate::model::{ConversationId, Message, Seq};
+use crate::protocol::ServerFrame;
+use crate::server::core::Core;
+
+/// What a page should come to in bytes; how many rows that is follows from the rows before.
+const PAGE_BYTES: usize = 128 * 1024;
+const FIRST_PAGE: usize = 64;
+const MAX_PAGE: usize = 1000;
+
+/// After the log could not be read, a session waits this long before it tries again.
+pub(crate) const CATCH_UP_RETRY: Duration = Duration::from_millis(500);
+
+/// How many rows the next page is to have.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct PageSize(usize);
+
+impl Default for PageSize {
+    fn default() -> Self {
+        Self(FIRST_PAGE)
+    }
+}
+
+impl PageSize {
+    /// Returns the rows to ask for.
+    pub(crate) fn rows(self) -> usize {
+        self.0
+    }
+
+    /// Learns from the rows that came.
+    pub(crate) fn learn(&mut self, rows: &[Message]) {
+        if !rows.is_empty() {
+            let bytes: usize = rows.iter().map(|message| message.body.len() + 150).sum();
+            self.0 = (PAGE_BYTES * rows.len() / bytes).clamp(2, MAX_PAGE);
+        }
+    }
+}
+
+/// Catches up every conversation that is behind. On an error the conversation it was at stays behind.
+pub(crate) async fn catch_up(core: &Core, session: &Arc<LocalSession>) -> Result<(), StoreError> {
+    let mut page = PageSize::default();
+    loop {
+        // What is queued was given before what is missing.
+        session.outbox.room().await;
+        let Some((conversation, _)) = session.outbox.next_behind() else { return Ok(()) };
+        // From here on the timeline keeps what passes; what was noted as missing until now is read.
+        let here = core.timelines.open_buffer(conversation, session.number);
+        let Some(from) = session.outbox.take_behind(conversation) else { continue };
+        if !here {
+            continue;
+        }
+        if let Err((missing, error)) = catch_up_one(core, session, conversation, from, &mut page).await {
+            session.outbox.fall_behind(conversation, missing);
+            return Err(error);
+        }
+    }
+}
+
+async fn catch_up_one(
+    core: &Core,
+    session: &Arc<LocalSession>,
+    conversation: ConversationId,
+    mut from: Seq,
+    page: &mut PageSize,
+) -> Result<(), (Seq, StoreError)> {
+    loop {
+        let range = Range { conversation, after: from - 1, until: TO_THE_HEAD };
+        let asked = page.rows();
+        let rows = core.store.messages(&[range], asked).await.map_err(|error| (from, error))?;
+        page.learn(&rows);
+        core.commits.settled().await;
+        let count = rows.len();
+        if count > 0
+            && let Some(mut news) = core.timelines.take_news(conversation, session.number)
+        {
+            news.head = rows[count - 1].seq;
+            session.outbox.reply(&ServerFrame::Conversation(*news));
+        }
+        for message in rows {
+            session.outbox.room().await;
+            let seq = message.seq;
+            if !session.outbox.message_from_log(conversation, seq, Entry::encode(message).frame) {
+                return Ok(());
+            }
+            from = seq + 1;
+        }
+        if count == asked {
+            // There is more before the present: what passed meanwhile comes with it.
+            core.timelines.open_buffer(conversation, session.number);
+            continue;
+        }
+        match core.timelines.release(conversation, session.number, from - 1) {
+            Release::Live => {
+                // This read may have given a new timeline its position, with entries parked behind it.
+                core.repairs.holes();
+                return Ok(());
+            }
+            Release::Gone => return Ok(()),
+            Release::Again => core.timelines.open_buffer(conversation, session.number),
+        };
+    }
+}

@@ -1,0 +1,250 @@
+//! What one node sends another: a compact binary header and frames that are already encoded for the sockets.
+//!
+//! ```text
+//! packet   = version:u8 kind:u8 cluster:[u8;16] epoch:u64 sent_at:i64 trace:u64 node:str8 body
+//! messages = entry*           entry = conversation:u64 seq:u64 from:u64 kind:u8 users:u16 u64* length:u32 frame
+//! events   = event*           event = conversation:u64 length:u32 frame
+//! sweep    = since:i64
+//! ```
+//! Integers are big-endian. A node reads its own version and the one before.
+
+use bytes::{Buf, BufMut, Bytes, BytesMut};
+
+use super::timeline::Entry;
+use crate::model::{ConversationId, MessageKind, Millis, NodeId, UserId};
+
+/// The version this node writes.
+const VERSION: u8 = 1;
+
+/// Who wrote a packet and when.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Origin {
+    /// Which cluster: 16 hexadecimal digits.
+    pub(crate) cluster: String,
+    /// Which node.
+    pub(crate) node: NodeId,
+    /// In which of its lives.
+    pub(crate) epoch: u64,
+    /// When, by the origin's own clock.
+    pub(crate) sent_at: Millis,
+    /// Ties the log lines of the origin and the receiver together.
+    pub(crate) trace: u64,
+}
+
+/// What a packet brings.
+#[derive(Debug, Clone)]
+pub(crate) enum Packet {
+    /// Entries of conversations.
+    Messages(Vec<Delivery>),
+    /// Frames for whoever is in a conversation's timeline now; not in the log.
+    Events(Vec<(ConversationId, Bytes)>),
+    /// The origin's publishes may have been lost since then, by the database's clock.
+    Sweep {
+        /// From when on.
+        since: Millis,
+    },
+}
+
+/// An entry and for whom it is.
+#[derive(Debug, Clone)]
+pub(crate) struct Delivery {
+    /// The conversation.
+    pub(crate) conversation: ConversationId,
+    /// The entry.
+    pub(crate) entry: Entry,
+    /// The users with sessions on the receiving node; empty when they are many. They matter only where the conversation has no timeline.
+    pub(crate) users: Vec<UserId>,
+}
+
+/// Says why bytes are no packet.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum Malformed {
+    /// A newer node, or not ours at all.
+    #[error("unknown envelope version {0}")]
+    Version(u8),
+    /// Cut short, or a field that cannot be.
+    #[error("malformed envelope: {0}")]
+    Field(&'static str),
+}
+
+impl Packet {
+    /// Writes a packet.
+    pub(crate) fn encode(&self, origin: &Origin) -> Bytes {
+        let mut out = BytesMut::with_capacity(64 + self.body_bytes());
+        out.put_u8(VERSION);
+        out.put_u8(match self {
+            Self::Messages(_) => 1,
+            Self::Events(_) => 2,
+            Self::Sweep { .. } => 3,
+        });
+        out.put_slice(origin.cluster.as_bytes());
+        out.put_u64(origin.epoch);
+        out.put_i64(origin.sent_at);
+        out.put_u64(origin.trace);
+        out.put_u8(origin.node.as_str().len() as u8);
+        out.put_slice(origin.node.as_str().as_bytes());
+        match self {
+            Self::Messages(deliveries) => deliveries.iter().for_each(|delivery| delivery.encode(&mut out)),
+            Self::Events(events) => {
+                for (conversation, frame) in events {
+                    out.put_u64(conversation.get());
+                    out.put_u32(frame.len() as u32);
+                    out.put_slice(frame);
+                }
+            }
+            Self::Sweep { since } => out.put_i64(*since),
+        }
+        out.freeze()
+    }
+
+    /// Reads a packet. Frames share the payload's memory.
+    pub(crate) fn decode(mut bytes: Bytes) -> Result<(Origin, Self), Malformed> {
+        let version = bytes.try_get_u8().map_err(|_| Malformed::Field("empty"))?;
+        if version != VERSION {
+            return Err(Malformed::Version(version));
+        }
+        let short = |_| Malformed::Field("cut short");
+        let kind = bytes.try_get_u8().map_err(short)?;
+        let cluster = text(&mut bytes, 16)?;
+        let epoch = bytes.try_get_u64().map_err(short)?;
+        let sent_at = bytes.try_get_i64().map_err(short)?;
+        let trace = bytes.try_get_u64().map_err(short)?;
+        let length = bytes.try_get_u8().map_err(short)?;
+        let node = NodeId::new(&text(&mut bytes, length.into())?).map_err(|_| Malformed::Field("node"))?;
+        let packet = match kind {
+            1 => {
+                let mut deliveries = Vec::new();
+                while bytes.has_remaining() {
+                    deliveries.push(Delivery::decode(&mut bytes)?);
+                }
+                Self::Messages(deliveries)
+            }
+            2 => {
+                let mut events = Vec::new();
+                while bytes.has_remaining() {
+                    events.push((conversation(&mut bytes)?, frame(&mut bytes)?));
+                }
+                Self::Events(events)
+            }
+            3 => Self::Sweep { since: bytes.try_get_i64().map_err(short)? },
+            _ => return Err(Malformed::Field("kind")),
+        };
+        Ok((Origin { cluster, node, epoch, sent_at, trace }, packet))
+    }
+
+    fn body_bytes(&self) -> usize {
+        match self {
+            Self::Messages(deliveries) => deliveries.iter().map(Delivery::bytes).sum(),
+            Self::Events(events) => events.iter().map(|(_, frame)| 12 + frame.len()).sum(),
+            Self::Sweep { .. } => 8,
+        }
+    }
+}
+
+impl Delivery {
+    /// Returns how many bytes it takes in a packet.
+    pub(crate) fn bytes(&self) -> usize {
+        31 + self.users.len() * 8 + self.entry.frame.len()
+    }
+
+    fn encode(&self, out: &mut BytesMut) {
+        out.put_u64(self.conversation.get());
+        out.put_u64(self.entry.seq);
+        out.put_u64(self.entry.from.get());
+        out.put_u8(match self.entry.kind {
+            MessageKind::Text => 0,
+            MessageKind::Join => 1,
+            MessageKind::Leave => 2,
+        });
+        out.put_u16(self.users.len() as u16);
+        self.users.iter().for_each(|user| out.put_u64(user.get()));
+        out.put_u32(self.entry.frame.len() as u32);
+        out.put_slice(&self.entry.frame);
+    }
+
+    fn decode(bytes: &mut Bytes) -> Result<Self, Malformed> {
+        let short = |_| Malformed::Field("cut short");
+        let conversation = conversation(bytes)?;
+        let seq = bytes.try_get_u64().map_err(short)?;
+        let from = user(bytes)?;
+        let kind = match bytes.try_get_u8().map_err(short)? {
+            0 => MessageKind::Text,
+            1 => MessageKind::Join,
+            2 => MessageKind::Leave,
+            _ => return Err(Malformed::Field("message kind")),
+        };
+        let count = usize::from(bytes.try_get_u16().map_err(short)?);
+        if bytes.remaining() < count * 8 {
+            return Err(Malformed::Field("cut short"));
+        }
+        let users = (0..count).map(|_| user(bytes)).collect::<Result<_, _>>()?;
+        Ok(Self { conversation, entry: Entry { seq, from, kind, frame: frame(bytes)? }, users })
+    }
+}
+
+fn conversation(bytes: &mut Bytes) -> Result<ConversationId, Malformed> {
+    let number = bytes.try_get_u64().map_err(|_| Malformed::Field("cut short"))?;
+    ConversationId::new(number).ok_or(Malformed::Field("conversation"))
+}
+
+fn user(bytes: &mut Bytes) -> Result<UserId, Malformed> {
+    let number = bytes.try_get_u64().map_err(|_| Malformed::Field("cut short"))?;
+    UserId::new(number).ok_or(Malformed::Field("user"))
+}
+
+fn frame(bytes: &mut Bytes) -> Result<Bytes, Malformed> {
+    let length = bytes.try_get_u32().map_err(|_| Malformed::Field("cut short"))? as usize;
+    if bytes.remaining() < length { Err(Malformed::Field("cut short")) } else { Ok(bytes.split_to(length)) }
+}
+
+fn text(bytes: &mut Bytes, length: usize) -> Result<String, Malformed> {
+    if bytes.remaining() < length {
+        return Err(Malformed::Field("cut short"));
+    }
+    String::from_utf8(bytes.split_to(length).into()).map_err(|_| Malformed::Field("text"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn origin() -> Origin {
+        let node = NodeId::new("node-a").unwrap();
+        Origin { cluster: "0123456789abcdef".to_owned(), node, epoch: 7, sent_at: -5, trace: u64::MAX }
+    }
+
+    fn messages() -> Packet {
+        let delivery = |seq, users: &[u64]| Delivery {
+            conversation: ConversationId::new(3).unwrap(),
+            entry: Entry {
+                seq,
+                from: UserId::new(9).unwrap(),
+                kind: MessageKind::Leave,
+                frame: Bytes::from_static(b"{}\n"),
+            },
+            users: users.iter().map(|&user| UserId::new(user).unwrap()).collect(),
+        };
+        Packet::Messages(vec![delivery(1, &[4, 5]), delivery(2, &[])])
+    }
+
+    #[test]
+    fn a_packet_survives_the_bus() {
+        for packet in [messages(), Packet::Sweep { since: 42 }, Packet::Events(Vec::new())] {
+            let bytes = packet.encode(&origin());
+            let (read_origin, read) = Packet::decode(bytes.clone()).unwrap();
+            assert_eq!(read_origin, origin());
+            assert_eq!(read.encode(&origin()), bytes);
+        }
+    }
+
+    #[test]
+    fn every_prefix_of_a_packet_is_refused_or_shorter() {
+        let bytes = messages().encode(&origin());
+        for length in 0..bytes.len() {
+            if let Ok((_, Packet::Messages(deliveries))) = Packet::decode(bytes.slice(..length)) {
+                assert!(deliveries.len() < 2);
+            }
+        }
+        assert_eq!(Packet::decode(Bytes::from_static(&[2, 1])).unwrap_err(), Malformed::Version(2));
+    }
+}

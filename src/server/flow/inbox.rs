@@ -1,0 +1,73 @@
+//! Hears what other nodes publish to this one and gives it to the timelines.
+
+use std::sync::Arc;
+
+use tokio_util::sync::CancellationToken;
+
+use super::envelope::{Delivery, Packet};
+use super::timelines::Fed;
+use crate::bus::{BusEvent, Subscription};
+use crate::model::Millis;
+use crate::server::core::Core;
+use crate::telemetry;
+
+/// What was missed while the bus was lost began at most this much before the loss was noticed, in milliseconds.
+const NOTICE_SLACK: Millis = 10_000;
+
+/// Runs the inbox until the bus closes or the node stops.
+pub(crate) async fn run(core: Arc<Core>, mut inbox: Subscription, stop: CancellationToken) {
+    let mut lost_at = None;
+    loop {
+        let event = tokio::select! {
+            () = stop.cancelled() => return,
+            event = inbox.next() => event,
+        };
+        match event {
+            None => return,
+            Some(BusEvent::Message(payload)) => receive(&core, payload),
+            Some(BusEvent::Lost) => {
+                lost_at.get_or_insert(core.lease.database_now() - NOTICE_SLACK);
+                core.health.bus_lost();
+            }
+            Some(BusEvent::Resumed) => {
+                let since = lost_at.take().unwrap_or(core.lease.database_now() - NOTICE_SLACK);
+                core.health.bus_resumed(since);
+            }
+        }
+    }
+}
+
+fn receive(core: &Core, payload: bytes::Bytes) {
+    match Packet::decode(payload) {
+        Ok((origin, _)) if origin.cluster != core.cluster_id => telemetry::malformed(),
+        Ok((_, Packet::Messages(deliveries))) => deliveries.into_iter().for_each(|delivery| deliver(core, delivery)),
+        Ok((_, Packet::Events(events))) => {
+            for (conversation, frame) in events {
+                core.timelines.event(conversation, &frame);
+            }
+        }
+        Ok((origin, Packet::Sweep { since })) => {
+            tracing::debug!(peer = %origin.node, since, "a peer asks for a sweep");
+            core.repairs.sweep(since);
+        }
+        Err(error) => {
+            telemetry::malformed();
+            tracing::warn!(%error, "an envelope could not be read, sweeping instead");
+            core.repairs.sweep(core.lease.database_now());
+        }
+    }
+}
+
+fn deliver(core: &Core, delivery: Delivery) {
+    let Delivery { conversation, entry, users } = delivery;
+    match core.timelines.feed(conversation, entry, None) {
+        Fed::Unknown if users.is_empty() => core.repairs.adopt_anybody(conversation),
+        Fed::Unknown => core.repairs.adopt_users(conversation, users.into_iter().filter(|user| core.locals.has(*user))),
+        Fed::Taken { joined, parked, .. } => {
+            core.repairs.adopt_users(conversation, joined.into_iter().filter(|user| core.locals.has(*user)));
+            if parked {
+                core.repairs.holes();
+            }
+        }
+    }
+}

@@ -1,0 +1,185 @@
+//! The sessions of this node, as the message path sees them.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard};
+
+use tokio::sync::Notify;
+
+use crate::model::{ConversationId, Name, UserId};
+use crate::server::front::Outbox;
+
+/// Tells the sessions of one node apart; never used twice in a node's epoch.
+pub(crate) type SessionNumber = u64;
+
+/// One logged-in socket, without the socket.
+#[derive(Debug)]
+pub(crate) struct LocalSession {
+    /// Which session.
+    pub(crate) number: SessionNumber,
+    /// Whose session.
+    pub(crate) user: UserId,
+    /// That user's name.
+    pub(crate) name: Name,
+    /// What waits to be written to it.
+    pub(crate) outbox: Arc<Outbox>,
+    /// The conversations in whose timelines it is; `None` once the session is over.
+    attached: Mutex<Option<HashSet<ConversationId>>>,
+    /// Conversations that were born for its user while it was logging in; `None` once it has listed its conversations.
+    born: Mutex<Option<HashSet<ConversationId>>>,
+    /// It has got its `welcome` and everything missed; before that it gets no events.
+    pub(crate) welcomed: AtomicBool,
+    /// How many of its messages are on their way to the log.
+    pub(crate) in_flight: AtomicUsize,
+}
+
+impl LocalSession {
+    /// Makes a session that is attached to nothing yet.
+    pub(crate) fn new(number: SessionNumber, user: UserId, name: Name, outbox: Arc<Outbox>) -> Self {
+        Self { number, user, name, outbox, attached: Mutex::new(Some(HashSet::new())), born: Mutex::new(Some(HashSet::new())), welcomed: AtomicBool::new(false), in_flight: AtomicUsize::new(0) }
+    }
+
+    /// Tells whether messages of this session are on their way to the log.
+    pub(crate) fn is_sending(&self) -> bool {
+        self.in_flight.load(Ordering::Acquire) > 0
+    }
+
+    /// Notes that a message of this session was answered.
+    pub(crate) fn answered(&self) {
+        if self.in_flight.fetch_sub(1, Ordering::AcqRel) == 1 {
+            self.outbox.nudge();
+        }
+    }
+
+    /// Ends the session for the timelines and returns those it was in: from here on no timeline takes it.
+    pub(super) fn end(&self) -> HashSet<ConversationId> {
+        self.attached().take().unwrap_or_default()
+    }
+
+    /// Notes that the session enters a timeline; `false` when it is over.
+    pub(super) fn enter(&self, conversation: ConversationId) -> bool {
+        self.attached().as_mut().map(|attached| attached.insert(conversation)).is_some()
+    }
+
+    /// Notes that the session is not in a timeline any more.
+    pub(super) fn leave(&self, conversation: ConversationId) {
+        if let Some(attached) = self.attached().as_mut() {
+            attached.remove(&conversation);
+        }
+    }
+
+    /// Returns the conversations in whose timelines the session is.
+    pub(super) fn conversations(&self) -> Vec<ConversationId> {
+        self.attached().iter().flatten().copied().collect()
+    }
+
+    /// Notes a conversation that is new to the user. `false`: the session has listed its conversations and is to be attached.
+    pub(super) fn note_born(&self, conversation: ConversationId) -> bool {
+        self.born.lock().expect("no code panics while it holds it").as_mut().map(|born| born.insert(conversation)).is_some()
+    }
+
+    /// Ends the listing: returns what was born meanwhile; from here on new conversations attach the session.
+    pub(crate) fn listed(&self) -> HashSet<ConversationId> {
+        self.born.lock().expect("no code panics while it holds it").take().unwrap_or_default()
+    }
+
+    fn attached(&self) -> MutexGuard<'_, Option<HashSet<ConversationId>>> {
+        self.attached.lock().expect("no code panics while it holds a session's list of conversations")
+    }
+}
+
+/// The sessions of this node by user.
+#[derive(Debug, Default)]
+pub(crate) struct Locals {
+    users: Mutex<HashMap<UserId, Vec<Arc<LocalSession>>>>,
+    emptied: Notify,
+}
+
+impl Locals {
+    /// Adds a session unless its user has `most` already.
+    pub(crate) fn insert(&self, session: &Arc<LocalSession>, most: usize) -> bool {
+        let mut users = self.lock();
+        let sessions = users.entry(session.user).or_default();
+        let room = sessions.len() < most;
+        if room {
+            sessions.push(Arc::clone(session));
+        }
+        room
+    }
+
+    /// Removes a session, by its number: an old session cannot evict a new login.
+    pub(crate) fn remove(&self, session: &LocalSession) {
+        let mut users = self.lock();
+        if let Some(sessions) = users.get_mut(&session.user) {
+            sessions.retain(|other| other.number != session.number);
+            if sessions.is_empty() {
+                users.remove(&session.user);
+            }
+            if users.is_empty() {
+                self.emptied.notify_waiters();
+            }
+        }
+    }
+
+    /// Waits until there is no session.
+    pub(crate) async fn emptied(&self) {
+        loop {
+            let emptied = self.emptied.notified();
+            if self.lock().is_empty() {
+                return;
+            }
+            emptied.await;
+        }
+    }
+
+    /// Returns the sessions of a user.
+    pub(crate) fn of(&self, user: UserId) -> Vec<Arc<LocalSession>> {
+        self.lock().get(&user).cloned().unwrap_or_default()
+    }
+
+    /// Tells whether a user has a session here.
+    pub(crate) fn has(&self, user: UserId) -> bool {
+        self.lock().contains_key(&user)
+    }
+
+    /// Returns every user with a session here.
+    pub(crate) fn users(&self) -> Vec<UserId> {
+        self.lock().keys().copied().collect()
+    }
+
+    /// Returns how many sessions there are.
+    pub(crate) fn count(&self) -> usize {
+        self.lock().values().map(Vec::len).sum()
+    }
+
+    /// Returns every session.
+    pub(crate) fn all(&self) -> Vec<Arc<LocalSession>> {
+        self.lock().values().flatten().cloned().collect()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<UserId, Vec<Arc<LocalSession>>>> {
+        self.users.lock().expect("no code panics while it holds the list of sessions")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn session(number: SessionNumber) -> Arc<LocalSession> {
+        let name = Name::new("alice").unwrap();
+        Arc::new(LocalSession::new(number, UserId::new(1).unwrap(), name, Arc::new(Outbox::new(1))))
+    }
+
+    #[test]
+    fn an_old_session_cannot_evict_a_new_login() {
+        let locals = Locals::default();
+        let (old, new) = (session(1), session(2));
+        assert!(locals.insert(&old, 1));
+        locals.remove(&old);
+        assert!(locals.insert(&new, 1));
+        locals.remove(&old);
+        assert_eq!(locals.of(new.user).len(), 1);
+        assert!(!locals.insert(&session(3), 1), "one session is the most");
+    }
+}

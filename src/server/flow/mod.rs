@@ -1,0 +1,29 @@
+//! The message path: socket > appender > log > timelines of this node, and router > bus > inbox > timelines of other nodes.
+//!
+//! State comes first: a message is answered and passed on only after its transaction has committed. Everything behind the commit may fail; the
+//! repair task makes it good from the log.
+
+mod adopt;
+pub(crate) mod appender;
+mod audit;
+mod catch_up;
+mod envelope;
+mod gate;
+pub(crate) mod inbox;
+mod local;
+mod mend;
+pub(crate) mod repair;
+pub(crate) mod router;
+mod sweep;
+mod timeline;
+mod timelines;
+
+pub(crate) use appender::{Answer, Appender, Post, Posted};
+pub(crate) use catch_up::{CATCH_UP_RETRY, PageSize, catch_up};
+pub(crate) use envelope::Origin;
+pub(crate) use gate::CommitGate;
+pub(crate) use local::{LocalSession, Locals, SessionNumber};
+pub(crate) use repair::Repairs;
+pub(crate) use router::Router;
+pub(crate) use timeline::{Entry, Release};
+pub(crate) use timelines::Timelines;

@@ -1,0 +1,246 @@
+//! One task that brings what was committed here to the nodes that have sessions for it, in commit order.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::Duration;
+
+use bytes::Bytes;
+use tokio::sync::mpsc;
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
+
+use super::envelope::{Delivery, Packet};
+use super::timeline::Entry;
+use crate::bus::{Claim, Outgoing};
+use crate::model::store::Presence;
+use crate::model::{ConversationId, MessageKind, Millis, NodeId, UserId};
+use crate::server::core::Core;
+use crate::telemetry;
+
+/// Batches that wait for the router. When it is full the appender does not wait: what cannot be routed is a failed publish, which the log makes good.
+const QUEUE: usize = 256;
+
+/// One packet on the bus.
+const MAX_PACKET: usize = 256 * 1024;
+
+/// A publish that is not accepted within this time has failed.
+const PUBLISH_WITHIN: Duration = Duration::from_secs(1);
+
+/// A peer that has not read the node table for this long has lost its lease and will sweep anyway: longer than a lease and a half, in milliseconds.
+const DIRTY_FOR: Millis = 10_000;
+
+/// An entry that is in the log and in its timeline here.
+#[derive(Debug)]
+pub(crate) struct Routed {
+    /// The conversation.
+    pub(crate) conversation: ConversationId,
+    /// The entry.
+    pub(crate) entry: Entry,
+}
+
+/// What the router is given.
+#[derive(Debug)]
+pub(crate) enum Work {
+    /// Entries in commit order.
+    Entries(Vec<Routed>),
+    /// Frames that are not in the log, for whoever is in these conversations.
+    Events(Vec<(ConversationId, Bytes)>),
+}
+
+/// The way to the router, and what it could not do.
+#[derive(Debug)]
+pub(crate) struct Router {
+    queue: mpsc::Sender<Work>,
+    trouble: Trouble,
+}
+
+/// Since when publishes may have been lost, and when that was last so, by the database's clock; 0: never.
+#[derive(Debug, Default)]
+struct Trouble {
+    since: AtomicI64,
+    last: AtomicI64,
+}
+
+impl Router {
+    /// Makes the queue.
+    pub(crate) fn new() -> (Self, mpsc::Receiver<Work>) {
+        let (queue, work) = mpsc::channel(QUEUE);
+        (Self { queue, trouble: Trouble::default() }, work)
+    }
+
+    /// Queues what was committed.
+    pub(crate) fn route(&self, core: &Core, entries: Vec<Routed>) {
+        if !entries.is_empty() && self.queue.try_send(Work::Entries(entries)).is_err() {
+            self.failed(core, "the router's queue is full");
+        }
+    }
+
+    /// Queues events; they are dropped when the router is behind.
+    pub(crate) fn route_events(&self, events: Vec<(ConversationId, Bytes)>) {
+        if !events.is_empty() && self.queue.try_send(Work::Events(events)).is_err() {
+            telemetry::publish_failed();
+        }
+    }
+
+    /// Returns since when this node's publishes may have been lost, for its lease row, until every peer has swept or lost its lease.
+    pub(crate) fn dirty_since(&self, now: Millis) -> Option<Millis> {
+        let since = self.trouble.since.load(Ordering::Acquire);
+        if since != 0 && now - self.trouble.last.load(Ordering::Acquire) > DIRTY_FOR {
+            self.trouble.since.store(0, Ordering::Release);
+            return None;
+        }
+        (since != 0).then_some(since)
+    }
+
+    fn failed(&self, core: &Core, why: &str) {
+        telemetry::publish_failed();
+        let now = core.lease.database_now();
+        self.trouble.last.store(now, Ordering::Release);
+        let first = self.trouble.since.compare_exchange(0, now - PUBLISH_SLACK, Ordering::AcqRel, Ordering::Acquire).is_ok();
+        if first {
+            tracing::warn!(why, "a publish failed, peers are asked to sweep");
+            core.lease.beat_now();
+        }
+        core.repairs.sweep(now - PUBLISH_SLACK);
+    }
+}
+
+/// What failed now was committed at most this much earlier, in milliseconds: the queue, the presence query and the publish together.
+const PUBLISH_SLACK: Millis = 5_000;
+
+/// Runs the router until the node stops and the queue is empty.
+pub(crate) async fn run(core: Arc<Core>, mut work: mpsc::Receiver<Work>, stop: CancellationToken) {
+    let mut batches = Vec::new();
+    loop {
+        tokio::select! {
+            biased;
+            count = work.recv_many(&mut batches, QUEUE) => if count == 0 { return },
+            () = stop.cancelled(), if !work.is_closed() => {
+                work.close();
+                continue;
+            }
+        }
+        let (mut entries, mut events) = (Vec::new(), Vec::new());
+        for batch in batches.drain(..) {
+            match batch {
+                Work::Entries(more) => entries.extend(more),
+                Work::Events(more) => events.extend(more),
+            }
+        }
+        if let Err(why) = route(&core, entries, events).await {
+            core.router.failed(&core, &why);
+            if core.bus.state().borrow().is_connected() {
+                ask_peers_to_sweep(&core, core.lease.database_now() - PUBLISH_SLACK).await;
+            }
+        }
+    }
+}
+
+async fn route(core: &Core, entries: Vec<Routed>, events: Vec<(ConversationId, Bytes)>) -> Result<(), String> {
+    let mut conversations: Vec<ConversationId> = entries.iter().map(|routed| routed.conversation).collect();
+    conversations.extend(events.iter().map(|(conversation, _)| *conversation));
+    conversations.sort_unstable();
+    conversations.dedup();
+    let presence = core.store.presence(&conversations, &core.node).await.map_err(|error| format!("presence: {error}"))?;
+    let mut places: HashMap<ConversationId, Vec<Presence>> = HashMap::new();
+    for place in presence {
+        places.entry(place.conversation).or_default().push(place);
+    }
+    let mut packets: HashMap<NodeId, Packing> = HashMap::new();
+    for Routed { conversation, entry } in entries {
+        let known = places.get(&conversation).map_or(&[][..], Vec::as_slice);
+        for place in known {
+            packets.entry(place.node.clone()).or_default().delivery(conversation, entry.clone(), place.users.clone());
+        }
+        if entry.kind == MessageKind::Leave {
+            // Who left is no member any more, but their sessions are still in the timeline of whatever node they are on.
+            let elsewhere = |peer: &&NodeId| known.iter().all(|place| place.node != **peer);
+            for peer in core.lease.live_peers().iter().filter(elsewhere) {
+                packets.entry(peer.clone()).or_default().delivery(conversation, entry.clone(), vec![entry.from]);
+            }
+        }
+    }
+    for (conversation, frame) in events {
+        for place in places.get(&conversation).into_iter().flatten() {
+            packets.entry(place.node.clone()).or_default().event(conversation, &frame);
+        }
+    }
+    let limit = MAX_PACKET.min(core.bus.guarantees().max_payload);
+    let mut outgoing = Vec::new();
+    for (node, packing) in packets {
+        let subject = core.inbox_of(&node);
+        let payloads = packing.packets(limit).into_iter().map(|packet| packet.encode(&core.origin()));
+        outgoing.extend(payloads.map(|payload| Outgoing { subject: subject.clone(), payload }));
+    }
+    publish(core, outgoing).await
+}
+
+/// Publishes and takes anything but a delivery for a failure.
+async fn publish(core: &Core, outgoing: Vec<Outgoing>) -> Result<(), String> {
+    if outgoing.is_empty() {
+        return Ok(());
+    }
+    telemetry::published(outgoing.len());
+    let results = timeout(PUBLISH_WITHIN, core.bus.publish(outgoing)).await;
+    let results = results.map_err(|_| format!("not accepted within {PUBLISH_WITHIN:?}"))?;
+    let counts = core.bus.guarantees().counts_receivers == Claim::Yes;
+    for result in results {
+        match result {
+            Ok(receipt) if counts && receipt.receivers == Some(0) => return Err("nobody listens to the inbox".to_owned()),
+            Ok(_) => {}
+            Err(error) => return Err(error.to_string()),
+        }
+    }
+    Ok(())
+}
+
+/// Tells every live peer to sweep what changed since then. Losing it is harmless: the lease row says the same.
+async fn ask_peers_to_sweep(core: &Core, since: Millis) {
+    let payload = Packet::Sweep { since }.encode(&core.origin());
+    let peers = core.lease.live_peers();
+    let subjects = peers.iter().map(|peer| core.inbox_of(peer));
+    let outgoing = subjects.map(|subject| Outgoing { subject, payload: payload.clone() }).collect();
+    if let Err(why) = publish(core, outgoing).await {
+        tracing::debug!(why, "peers could not be asked to sweep through the bus");
+    }
+}
+
+/// What goes to one node.
+#[derive(Debug, Default)]
+struct Packing {
+    deliveries: Vec<Delivery>,
+    events: Vec<(ConversationId, Bytes)>,
+}
+
+impl Packing {
+    fn delivery(&mut self, conversation: ConversationId, entry: Entry, users: Vec<UserId>) {
+        self.deliveries.push(Delivery { conversation, entry, users });
+    }
+
+    fn event(&mut self, conversation: ConversationId, frame: &Bytes) {
+        self.events.push((conversation, frame.clone()));
+    }
+
+    /// Cuts into packets of at most `limit` bytes (a single larger delivery goes alone).
+    fn packets(self, limit: usize) -> Vec<Packet> {
+        let mut packets = Vec::new();
+        let mut batch = Vec::new();
+        let mut bytes = 0;
+        for delivery in self.deliveries {
+            if !batch.is_empty() && bytes + delivery.bytes() > limit {
+                packets.push(Packet::Messages(std::mem::take(&mut batch)));
+                bytes = 0;
+            }
+            bytes += delivery.bytes();
+            batch.push(delivery);
+        }
+        if !batch.is_empty() {
+            packets.push(Packet::Messages(batch));
+        }
+        for chunk in self.events.chunks(256) {
+            packets.push(Packet::Events(chunk.to_vec()));
+        }
+        packets
+    }
+}

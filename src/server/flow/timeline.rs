@@ -1,0 +1,328 @@
+//! A node's view of one conversation: what has been passed on, what waits for a predecessor, and who listens.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+
+use bytes::Bytes;
+use tokio::time::{Duration, Instant};
+
+use super::local::{LocalSession, SessionNumber};
+use crate::model::{ConversationId, Message, MessageKind, Seq, UserId};
+use crate::protocol::{ConversationView, ServerFrame};
+
+/// At most this many entries, or this many bytes of them, wait for a predecessor; then they are dropped and fetched from the log.
+const MAX_PARKED: usize = 1024;
+const MAX_PARKED_BYTES: usize = 1024 * 1024;
+
+/// At most this many live entries wait while a session reads the log; then it reads again.
+const MAX_BUFFERED: usize = 256;
+const MAX_BUFFERED_BYTES: usize = 128 * 1024;
+
+/// One entry of a conversation on its way to the sockets.
+#[derive(Debug, Clone)]
+pub(crate) struct Entry {
+    /// Its position.
+    pub(crate) seq: Seq,
+    /// Who wrote it, joined or left.
+    pub(crate) from: UserId,
+    /// What it is.
+    pub(crate) kind: MessageKind,
+    /// The `message` frame with its newline, encoded once in the whole cluster.
+    pub(crate) frame: Bytes,
+}
+
+impl Entry {
+    /// Encodes a message.
+    pub(crate) fn encode(message: Message) -> Self {
+        let (seq, from, kind) = (message.seq, message.from, message.kind);
+        Self { seq, from, kind, frame: ServerFrame::Message(message).to_line() }
+    }
+}
+
+/// What became of an entry that was given to a timeline.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) struct Passed {
+    /// The entry waits for a predecessor since just now: somebody must look after the hole.
+    pub(crate) parked: bool,
+    /// The timeline dropped what was parked: its hole must be fetched at once.
+    pub(crate) overflowed: bool,
+    /// How long the oldest parked entry had waited when its predecessor came.
+    pub(crate) waited: Option<Duration>,
+    /// Users whose join was passed on: their other sessions belong into the timeline now.
+    pub(crate) joined: Vec<UserId>,
+}
+
+/// What a session finds when it has read the log and wants to be live.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Release {
+    /// It is live.
+    Live,
+    /// More came in between than was kept: read again.
+    Again,
+    /// It is not in the timeline any more.
+    Gone,
+}
+
+/// One conversation with sessions on this node. All methods are called under its shard's lock.
+#[derive(Debug, Default)]
+pub(super) struct Timeline {
+    /// The seq to pass on next; `None` until the log was read. It never comes from an envelope.
+    next: Option<Seq>,
+    attached: Vec<Attachment>,
+    parked: BTreeMap<Seq, Entry>,
+    parked_bytes: usize,
+    parked_since: Option<Instant>,
+}
+
+#[derive(Debug)]
+struct Attachment {
+    session: Arc<LocalSession>,
+    /// The last seq the session was given from the log; it takes only what is above, for as long as it lives.
+    floor: Seq,
+    /// Seqs above `next` that the session sent itself and is not to get.
+    own: Vec<Seq>,
+    /// Where live entries wait while the session reads the log; `None` once it is live.
+    buffer: Option<Buffer>,
+    /// What the session is to be told of the conversation before its first message.
+    news: Option<Box<ConversationView>>,
+}
+
+#[derive(Debug)]
+struct Buffer {
+    /// Everything from this seq on that was passed on is here; `None` until the timeline has a position.
+    from: Option<Seq>,
+    entries: VecDeque<(Seq, Option<Bytes>)>,
+    bytes: usize,
+    overflowed: bool,
+}
+
+impl Timeline {
+    /// Takes a session in, catching up: until it is released its live entries wait. `false`: it is here already, or over.
+    pub(super) fn attach(
+        &mut self,
+        conversation: ConversationId,
+        session: &Arc<LocalSession>,
+        news: Option<Box<ConversationView>>,
+    ) -> bool {
+        let here = self.attached.iter().any(|other| other.session.number == session.number);
+        if here || !session.enter(conversation) {
+            return false;
+        }
+        let session = Arc::clone(session);
+        let buffer = Some(Buffer::from(self.next));
+        self.attached.push(Attachment { session, floor: 0, own: Vec::new(), buffer, news });
+        true
+    }
+
+    /// Lets a session go.
+    pub(super) fn detach(&mut self, conversation: ConversationId, number: SessionNumber) {
+        if let Some(at) = self.attached.iter().position(|other| other.session.number == number) {
+            self.attached.swap_remove(at).session.leave(conversation);
+        }
+    }
+
+    /// Lets every session of a user go.
+    pub(super) fn detach_user(&mut self, conversation: ConversationId, user: UserId) {
+        self.attached.retain(|other| {
+            let stays = other.session.user != user;
+            if !stays {
+                other.session.leave(conversation);
+            }
+            stays
+        });
+    }
+
+    /// Tells whether nobody listens.
+    pub(super) fn is_empty(&self) -> bool {
+        self.attached.is_empty()
+    }
+
+    /// Returns everybody who listens.
+    pub(super) fn sessions(&self) -> impl Iterator<Item = &Arc<LocalSession>> {
+        self.attached.iter().map(|other| &other.session)
+    }
+
+    /// Returns the last seq that was passed on, once the log was read.
+    pub(super) fn position(&self) -> Option<Seq> {
+        self.next.map(|next| next - 1)
+    }
+
+    /// Returns since when an entry waits for its predecessor.
+    pub(super) fn parked_since(&self) -> Option<Instant> {
+        self.parked_since
+    }
+
+    /// Takes a head that was read from the log after somebody attached: the position of a new timeline. `true`: the log has more than was passed
+    /// on, somebody must look after the hole.
+    pub(super) fn begin(&mut self, head: Seq) -> bool {
+        if let Some(next) = self.next {
+            return next <= head;
+        }
+        let next = head + 1;
+        self.next = Some(next);
+        self.parked = self.parked.split_off(&next);
+        self.parked_bytes = self.parked.values().map(|entry| entry.frame.len()).sum();
+        for buffer in self.attached.iter_mut().filter_map(|attachment| attachment.buffer.as_mut()) {
+            buffer.from.get_or_insert(next);
+        }
+        !self.parked.is_empty()
+    }
+
+    /// Marks a seq as a session's own, so that it is not sent to it. `false`: the session is not here.
+    pub(super) fn mark_own(&mut self, conversation: ConversationId, seq: Seq, number: SessionNumber) -> bool {
+        let ahead = self.next.is_none_or(|next| seq >= next);
+        let Some(attachment) = self.attached.iter_mut().find(|other| other.session.number == number) else {
+            return false;
+        };
+        let outbox = &attachment.session.outbox;
+        match attachment.buffer {
+            _ if ahead => attachment.own.push(seq),
+            Some(_) => outbox.own_while_reading(conversation, seq),
+            None => outbox.own(conversation, seq),
+        }
+        true
+    }
+
+    /// Takes an entry, wherever it comes from: passes it on, parks it, or drops it as known.
+    pub(super) fn feed(&mut self, conversation: ConversationId, entry: Entry) -> Passed {
+        let mut passed = Passed::default();
+        match self.next {
+            Some(next) if entry.seq < next => {}
+            Some(next) if entry.seq == next => {
+                self.pass(conversation, entry, &mut passed);
+                self.pass_parked(conversation, &mut passed);
+            }
+            _ => self.park(entry, &mut passed),
+        }
+        passed
+    }
+
+    /// Opens a buffer for a session that is about to read the log. `false`: it is not here.
+    pub(super) fn open_buffer(&mut self, number: SessionNumber) -> bool {
+        let next = self.next;
+        let attachment = self.attached.iter_mut().find(|other| other.session.number == number);
+        attachment.map(|attachment| attachment.buffer = Some(Buffer::from(next))).is_some()
+    }
+
+    /// Takes what a session is to be told before its first message from the log.
+    pub(super) fn take_news(&mut self, number: SessionNumber) -> Option<Box<ConversationView>> {
+        self.attached.iter_mut().find(|other| other.session.number == number)?.news.take()
+    }
+
+    /// Makes a session live that has been given everything up to `floor` from the log. That read is the position of a timeline that has none.
+    pub(super) fn release(&mut self, conversation: ConversationId, number: SessionNumber, floor: Seq) -> Release {
+        self.begin(floor);
+        let Some(attachment) = self.attached.iter_mut().find(|other| other.session.number == number) else {
+            return Release::Gone;
+        };
+        attachment.floor = floor;
+        attachment.own.retain(|&seq| seq > floor);
+        let Some(buffer) = attachment.buffer.take_if(|buffer| buffer.follows(floor)) else { return Release::Again };
+        for (seq, frame) in buffer.entries.into_iter().filter(|(seq, _)| *seq > floor) {
+            match frame {
+                Some(frame) => attachment.send(conversation, seq, frame),
+                None => attachment.session.outbox.own(conversation, seq),
+            }
+        }
+        Release::Live
+    }
+
+    fn park(&mut self, entry: Entry, passed: &mut Passed) {
+        let bytes = entry.frame.len();
+        if self.parked.len() >= MAX_PARKED || self.parked_bytes + bytes > MAX_PARKED_BYTES {
+            self.parked.clear();
+            self.parked_bytes = 0;
+            passed.overflowed = true;
+        } else if self.parked.insert(entry.seq, entry).is_none() {
+            self.parked_bytes += bytes;
+        }
+        if self.parked_since.is_none() {
+            self.parked_since = Some(Instant::now());
+            passed.parked = true;
+        }
+    }
+
+    fn pass_parked(&mut self, conversation: ConversationId, passed: &mut Passed) {
+        let waited = self.parked_since;
+        while let Some(first) = self.parked.first_entry() {
+            match self.next {
+                Some(next) if *first.key() < next => {
+                    self.parked_bytes -= first.remove().frame.len();
+                }
+                Some(next) if *first.key() == next => {
+                    let entry = first.remove();
+                    self.parked_bytes -= entry.frame.len();
+                    self.pass(conversation, entry, passed);
+                    passed.waited = waited.map(|since| since.elapsed());
+                }
+                _ => break,
+            }
+        }
+        if self.parked.is_empty() {
+            self.parked_since = None;
+        }
+    }
+
+    fn pass(&mut self, conversation: ConversationId, entry: Entry, passed: &mut Passed) {
+        let Entry { seq, from, kind, frame } = entry;
+        self.next = Some(seq + 1);
+        for attachment in &mut self.attached {
+            attachment.take(conversation, seq, &frame);
+        }
+        match kind {
+            MessageKind::Text => {}
+            MessageKind::Join => passed.joined.push(from),
+            MessageKind::Leave => self.detach_user(conversation, from),
+        }
+    }
+}
+
+impl Attachment {
+    /// Takes an entry that is next in the timeline.
+    fn take(&mut self, conversation: ConversationId, seq: Seq, frame: &Bytes) {
+        if seq <= self.floor {
+            return;
+        }
+        let own = self.own.iter().position(|&own| own == seq).map(|at| self.own.swap_remove(at)).is_some();
+        match &mut self.buffer {
+            Some(buffer) if own => {
+                self.session.outbox.own_while_reading(conversation, seq);
+                buffer.push(seq, None);
+            }
+            Some(buffer) => buffer.push(seq, Some(frame)),
+            None if own => self.session.outbox.own(conversation, seq),
+            None => self.send(conversation, seq, frame.clone()),
+        }
+    }
+
+    fn send(&mut self, conversation: ConversationId, seq: Seq, frame: Bytes) {
+        if let Some(mut news) = self.news.take() {
+            news.head = seq;
+            self.session.outbox.reply(&ServerFrame::Conversation(*news));
+        }
+        self.session.outbox.message(conversation, seq, frame);
+    }
+}
+
+impl Buffer {
+    fn from(next: Option<Seq>) -> Self {
+        Self { from: next, entries: VecDeque::new(), bytes: 0, overflowed: false }
+    }
+
+    /// Tells whether nothing is missing between what was read up to `floor` and what is here.
+    fn follows(&self, floor: Seq) -> bool {
+        !self.overflowed && self.from.is_some_and(|from| from <= floor + 1)
+    }
+
+    fn push(&mut self, seq: Seq, frame: Option<&Bytes>) {
+        let bytes = frame.map_or(0, Bytes::len);
+        if self.entries.len() >= MAX_BUFFERED || self.bytes + bytes > MAX_BUFFERED_BYTES {
+            self.overflowed = true;
+            self.entries = VecDeque::new();
+            self.bytes = 0;
+        } else if !self.overflowed {
+            self.bytes += bytes;
+            self.entries.push_back((seq, frame.cloned()));
+        }
+    }
+}

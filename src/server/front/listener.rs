@@ -1,0 +1,37 @@
+//! Accepts connections until the node stops.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use super::connection;
+use crate::server::core::Core;
+
+/// After accepting failed, which mostly means that the process is out of descriptors.
+const BREATH: Duration = Duration::from_millis(100);
+
+/// Runs a listener. Connections run on in `connections` when it has stopped.
+pub(crate) async fn run(core: Arc<Core>, listener: TcpListener, connections: TaskTracker, stop: CancellationToken) {
+    loop {
+        let accepted = tokio::select! {
+            () = stop.cancelled() => return,
+            accepted = listener.accept() => accepted,
+        };
+        match accepted {
+            Ok((stream, peer)) => {
+                if let Err(error) = stream.set_nodelay(true) {
+                    tracing::debug!(%error, %peer, "a connection went before it began");
+                    continue;
+                }
+                connections.spawn(connection::run(Arc::clone(&core), stream));
+            }
+            Err(error) => {
+                tracing::warn!(%error, "no connection can be accepted, raise the limit of open files if that is the reason");
+                tokio::time::sleep(BREATH).await;
+            }
+        }
+    }
+}

@@ -1,0 +1,10 @@
+//! The sockets of a node and the sessions behind them.
+
+mod connection;
+mod listener;
+mod outbox;
+mod rate;
+mod session;
+
+pub(crate) use listener::run as run_listener;
+pub(crate) use outbox::Outbox;

@@ -1,0 +1,244 @@
+//! Puts a node together, runs it, and stops it in order.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use std::time::Duration;
+
+use tokio::net::TcpListener;
+use tokio::task::JoinHandle;
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use super::cluster::{self, ClaimError, Health, PresenceBook};
+use super::config::{AuthConfig, ClusterConfig, LimitsConfig, ListenConfig, NodeConfig};
+use super::core::Core;
+use super::flow::{self, Appender, CommitGate, Locals, Repairs, Router, Timelines};
+use super::service::{self, Cursors, LogReader, Passwords, Tokens};
+use super::{front, http};
+use crate::bus::{BusError, MessageBus, Subject};
+use crate::model::store::{NodeState, Store};
+use crate::protocol::CloseReason;
+
+/// How long each phase of stopping may take.
+const PHASE: Duration = Duration::from_secs(5);
+
+/// Sessions that are sent away come back within this time, each after a part of it, in milliseconds.
+const COME_BACK_WITHIN_MS: u64 = 2_000;
+
+/// What a node is made of. `store` and `bus` may be shared with other nodes of the process, or come from outside the crate.
+#[derive(Debug, Clone)]
+pub struct NodeBuilder {
+    node: NodeConfig,
+    listen: ListenConfig,
+    cluster: ClusterConfig,
+    auth: AuthConfig,
+    limits: LimitsConfig,
+    store: Arc<dyn Store>,
+    bus: Arc<dyn MessageBus>,
+}
+
+/// Why a node cannot start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// An address cannot be listened on.
+    #[error("{key} = \"{address}\" cannot be listened on: choose another port there, or stop what uses this one")]
+    Listen {
+        /// The key of the config.
+        key: &'static str,
+        /// The address.
+        address: SocketAddr,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// The node's row cannot be had.
+    #[error(transparent)]
+    Claim(#[from] ClaimError),
+    /// The bus refuses the inbox.
+    #[error("the node's inbox cannot be subscribed")]
+    Bus(#[from] BusError),
+    /// A value of the config cannot work.
+    #[error("{0}")]
+    Config(String),
+}
+
+/// A running node. Dropping it aborts nothing in order; [`stop`](Self::stop) does.
+#[derive(Debug)]
+pub struct Node {
+    core: Arc<Core>,
+    tcp: SocketAddr,
+    http: SocketAddr,
+    /// Ends the listeners.
+    unready: CancellationToken,
+    /// Ends the tasks behind them.
+    quit: CancellationToken,
+    quit_router: CancellationToken,
+    router: JoinHandle<()>,
+    listeners: TaskTracker,
+    connections: TaskTracker,
+    tasks: TaskTracker,
+    lease: JoinHandle<Result<(), ClaimError>>,
+}
+
+impl NodeBuilder {
+    /// Begins a node on a log and a bus, everything else at its default.
+    pub fn new(store: Arc<dyn Store>, bus: Arc<dyn MessageBus>) -> Self {
+        Self {
+            node: NodeConfig::default(),
+            listen: ListenConfig::default(),
+            cluster: ClusterConfig::default(),
+            auth: AuthConfig::default(),
+            limits: LimitsConfig::default(),
+            store,
+            bus,
+        }
+    }
+
+    /// Sets who the node is.
+    pub fn node(mut self, node: NodeConfig) -> Self {
+        self.node = node;
+        self
+    }
+
+    /// Sets where it listens; port 0 takes any free port.
+    pub fn listen(mut self, listen: ListenConfig) -> Self {
+        self.listen = listen;
+        self
+    }
+
+    /// Sets which cluster it belongs to.
+    pub fn cluster(mut self, cluster: ClusterConfig) -> Self {
+        self.cluster = cluster;
+        self
+    }
+
+    /// Sets how it authenticates.
+    pub fn auth(mut self, auth: AuthConfig) -> Self {
+        self.auth = auth;
+        self
+    }
+
+    /// Sets what one client may cost.
+    pub fn limits(mut self, limits: LimitsConfig) -> Self {
+        self.limits = limits;
+        self
+    }
+
+    /// Starts the node: takes its ports and its row, subscribes its inbox, and is ready. A bus that is away is no error: the node starts degraded.
+    pub async fn start(self) -> Result<Node, StartError> {
+        let Self { node, listen, cluster, auth, limits, store, bus } = self;
+        let passwords = Passwords::new(&auth).map_err(StartError::Config)?;
+        let meta = store.meta().clone();
+        let subject_prefix = format!("{}.{}", cluster.name, meta.cluster_id);
+        let subject = Subject::new(&format!("{subject_prefix}.n.{}", node.id))
+            .map_err(|error| StartError::Config(format!("cluster.name or node.id: {error}")))?;
+        let (tcp_listener, tcp) = bind("listen.tcp", listen.tcp).await?;
+        let (http_listener, http) = bind("listen.http", listen.http).await?;
+        let advertised = |address: SocketAddr| match node.advertise.as_str() {
+            "" => address.to_string(),
+            host => format!("{host}:{}", address.port()),
+        };
+        let (tcp_name, http_name) = (advertised(tcp), advertised(http));
+        let lease = cluster::claim(&*store, &node.id, &tcp_name, &http_name, node.weight).await?;
+        let inbox = bus.subscribe(&subject).await?;
+        let health = Health::new(bus.state().borrow().is_connected(), lease.started_at());
+        let ((appender, posts), (router, work)) = (Appender::new(), Router::new());
+        let core = Arc::new(Core {
+            node: node.id,
+            cluster_id: meta.cluster_id.clone(),
+            subject_prefix,
+            limits,
+            reader: LogReader::spawn(&store),
+            tokens: Tokens::new(&meta, auth.token_ttl),
+            store,
+            bus,
+            lease,
+            presence: PresenceBook::default(),
+            health,
+            locals: Locals::default(),
+            timelines: Timelines::new(),
+            commits: CommitGate::default(),
+            repairs: Repairs::default(),
+            appender,
+            router,
+            cursors: Cursors::default(),
+            passwords,
+            sessions: AtomicU64::new(0),
+        });
+        let (unready, quit) = (CancellationToken::new(), CancellationToken::new());
+        let (listeners, connections, tasks) = (TaskTracker::new(), TaskTracker::new(), TaskTracker::new());
+        let (same, stop) = (|| Arc::clone(&core), || quit.clone());
+        tasks.spawn(flow::appender::run(same(), posts, stop()));
+        let quit_router = CancellationToken::new();
+        let router = tokio::spawn(flow::router::run(same(), work, quit_router.clone()));
+        tasks.spawn(flow::inbox::run(same(), inbox, stop()));
+        tasks.spawn(flow::repair::run(same(), stop()));
+        tasks.spawn(cluster::run_presence(same(), stop()));
+        tasks.spawn(cluster::run_health(same(), stop()));
+        tasks.spawn(service::run_cursors(same(), stop()));
+        core.lease.set_state(NodeState::Ready);
+        let lease = tokio::spawn(cluster::run_lease(same(), tcp_name, http_name, node.weight, stop()));
+        listeners.spawn(front::run_listener(same(), tcp_listener, connections.clone(), unready.clone()));
+        listeners.spawn(http::run(same(), http_listener, unready.clone()));
+        tracing::info!(node = %core.node, epoch = core.lease.epoch(), %tcp, %http, "the node is ready");
+        Ok(Node { core, tcp, http, unready, quit, quit_router, router, listeners, connections, tasks, lease })
+    }
+}
+
+impl Node {
+    /// Returns the address of the TCP front.
+    pub fn tcp(&self) -> SocketAddr {
+        self.tcp
+    }
+
+    /// Returns the address of the HTTP front.
+    pub fn http(&self) -> SocketAddr {
+        self.http
+    }
+
+    /// Returns how many users' sessions the node has.
+    pub fn sessions(&self) -> usize {
+        self.core.locals.count()
+    }
+
+    /// Waits until the node cannot go on: another process has taken its id. Cancel-safe.
+    pub async fn failed(&mut self) -> ClaimError {
+        match (&mut self.lease).await {
+            Ok(Err(error)) => error,
+            Ok(Ok(())) | Err(_) => std::future::pending().await,
+        }
+    }
+
+    /// Stops in order: no new connections; sessions are told to come back elsewhere; what was accepted is committed, answered and published; cursors and
+    /// presence are written; the lease is given back. Every phase is bounded. Returns whether all of it was done in time.
+    pub async fn stop(self) -> bool {
+        let Self { core, unready, quit, quit_router, router, listeners, connections, tasks, lease, .. } = self;
+        core.lease.set_state(NodeState::Draining);
+        unready.cancel();
+        connections.close();
+        listeners.close();
+        for session in core.locals.all() {
+            session.outbox.close(CloseReason::Shutdown, rand::random_range(0..=COME_BACK_WITHIN_MS), None);
+        }
+        // Guests have no session to close; they go with the process.
+        let mut in_time = timeout(PHASE, core.locals.emptied()).await.is_ok();
+        quit.cancel();
+        tasks.close();
+        in_time &= timeout(PHASE, tasks.wait()).await.is_ok();
+        // The router ends behind everything that gives it work.
+        quit_router.cancel();
+        in_time &= timeout(PHASE, router).await.is_ok();
+        in_time &= timeout(PHASE, core.store.node_release(&core.node, core.lease.epoch())).await.is_ok_and(|done| done.is_ok());
+        lease.abort();
+        tracing::info!(node = %core.node, in_time, "the node has stopped");
+        in_time
+    }
+}
+
+async fn bind(key: &'static str, address: SocketAddr) -> Result<(TcpListener, SocketAddr), StartError> {
+    let failed = |source| StartError::Listen { key, address, source };
+    let listener = TcpListener::bind(address).await.map_err(failed)?;
+    let bound = listener.local_addr().map_err(failed)?;
+    Ok((listener, bound))
+}

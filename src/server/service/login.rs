@@ -1,0 +1,234 @@
+//! The one sound order of a login: presence is committed > the session is registered > its conversations are listed > it is in their timelines,
+//! buffering > the log is read > what was missed is sent > the buffers are released. Any other order loses or repeats a message.
+
+use std::collections::{BTreeMap, HashSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::timeout;
+
+use super::account::authenticate;
+use super::error::ServiceError;
+use crate::model::store::{Range, StoreError};
+use crate::model::{ConversationId, Membership, Seq};
+use crate::protocol::{CloseReason, ErrorCode, Login, MemberMore, RequestId, ServerFrame};
+use crate::server::core::Core;
+use crate::server::flow::{Entry, LocalSession, PageSize, Release};
+use crate::server::front::Outbox;
+use crate::telemetry;
+
+/// How many conversations `welcome` shows.
+const WELCOME_CONVERSATIONS: usize = 200;
+
+/// How many missed messages of one conversation a login sends; the client pages the rest.
+const MISSED_PER_CONVERSATION: Seq = 1_000;
+
+/// How long a login waits for the log.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// A logged-in user's place in the node. Dropping it, in whatever way the session ends, takes the session out of everything.
+#[derive(Debug)]
+pub(crate) struct Member {
+    core: Arc<Core>,
+    session: Arc<LocalSession>,
+}
+
+/// Why a login did not make a member.
+#[derive(Debug)]
+pub(crate) enum LoginFailure {
+    /// The request is answered with an error.
+    Refused(ServiceError),
+    /// The connection is closed.
+    Closed(CloseReason),
+}
+
+impl From<ServiceError> for LoginFailure {
+    fn from(error: ServiceError) -> Self {
+        Self::Refused(error)
+    }
+}
+
+impl Member {
+    /// Returns the session as the message path knows it.
+    pub(crate) fn session(&self) -> &Arc<LocalSession> {
+        &self.session
+    }
+}
+
+impl Drop for Member {
+    fn drop(&mut self) {
+        self.core.locals.remove(&self.session);
+        self.core.timelines.end(&self.session);
+        self.core.presence.depart(self.session.user);
+        telemetry::sessions(self.core.locals.count());
+    }
+}
+
+/// Logs a user in: authenticates, sends `welcome`, what was missed and `caught_up`, and leaves the session live.
+pub(crate) async fn login(
+    core: &Arc<Core>,
+    outbox: &Arc<Outbox>,
+    id: Option<RequestId>,
+    mut request: Login,
+) -> Result<Member, LoginFailure> {
+    let since = std::mem::take(&mut request.since);
+    let user = authenticate(core, request).await?;
+    let session = Arc::new(LocalSession::new(core.next_session(), user.id, user.name, Arc::clone(outbox)));
+    if !core.locals.insert(&session, core.limits.sessions_per_user) {
+        return Err(LoginFailure::Closed(CloseReason::TooManySessions));
+    }
+    let committed = core.presence.arrive(user.id);
+    let member = Member { core: Arc::clone(core), session };
+    let unavailable = || ServiceError::new(ErrorCode::Unavailable, "the log does not answer, try again");
+    timeout(PATIENCE, committed).await.map_err(|_| unavailable())?;
+    let memberships = enter(core, &member.session).await?;
+    welcome(core, &member.session, id, &memberships);
+    let missed = Missed::of(&memberships, &since);
+    if let Err(error) = missed.send(core, outbox).await {
+        tracing::warn!(%error, user = %user.id, "a login could not read what was missed");
+        return Err(LoginFailure::Closed(CloseReason::Shutdown));
+    }
+    outbox.reply(&ServerFrame::CaughtUp { more: missed.more });
+    for membership in &memberships {
+        let (conversation, head) = (membership.conversation, membership.head);
+        if core.timelines.release(conversation, member.session.number, head) == Release::Again {
+            outbox.fall_behind(conversation, head + 1);
+        }
+    }
+    core.health.welcome(&member.session);
+    telemetry::logged_in(core.locals.count());
+    Ok(member)
+}
+
+/// Puts the session into the timelines of its conversations and reads, after that, where these stand.
+async fn enter(core: &Core, session: &Arc<LocalSession>) -> Result<Vec<Membership>, ServiceError> {
+    let listed = core.reader.conversations_of(session.user).await?;
+    let listed: HashSet<ConversationId> = listed.into_iter().map(|head| head.conversation).collect();
+    for &conversation in &listed {
+        core.timelines.attach(conversation, session, None);
+    }
+    let born = session.listed();
+    let mut memberships = core.reader.memberships(session.user).await?;
+    memberships.retain(|membership| listed.contains(&membership.conversation));
+    let mut holes = false;
+    for membership in &memberships {
+        holes |= core.timelines.begin(membership.conversation, membership.head);
+    }
+    let still: HashSet<ConversationId> = memberships.iter().map(|membership| membership.conversation).collect();
+    for &conversation in listed.difference(&still) {
+        core.timelines.detach(conversation, session.number);
+    }
+    if holes {
+        core.repairs.holes();
+    }
+    for conversation in born.into_iter().filter(|conversation| !still.contains(conversation)) {
+        core.repairs.adopt_users(conversation, [session.user]);
+    }
+    Ok(memberships)
+}
+
+fn welcome(core: &Core, session: &LocalSession, id: Option<RequestId>, memberships: &[Membership]) {
+    let shown = memberships.iter().take(WELCOME_CONVERSATIONS);
+    session.outbox.reply(&ServerFrame::Welcome {
+        id,
+        user: session.user,
+        name: session.name.to_string(),
+        session: format!("{}.{}.{}", core.node, core.lease.epoch(), session.number),
+        node: core.node.to_string(),
+        token: core.tokens.issue(session.user),
+        friends: Vec::new(),
+        conversations: shown.map(|membership| membership.clone().into()).collect(),
+    });
+}
+
+/// What a login has to send.
+#[derive(Debug, Default)]
+struct Missed {
+    ranges: Vec<Range>,
+    more: Vec<MemberMore>,
+}
+
+impl Missed {
+    fn of(memberships: &[Membership], since: &BTreeMap<ConversationId, Seq>) -> Self {
+        let mut missed = Self::default();
+        for membership in memberships {
+            let (conversation, head) = (membership.conversation, membership.head);
+            let have = since.get(&conversation).copied().unwrap_or(membership.delivered);
+            let after = have.max(membership.joined_seq).min(head);
+            let until = head.min(after + MISSED_PER_CONVERSATION);
+            if after < until {
+                missed.ranges.push(Range { conversation, after, until });
+            }
+            if until < head {
+                missed.more.push(MemberMore { conversation, next: until + 1, until: head });
+            }
+        }
+        missed
+    }
+
+    /// Sends page by page, as fast as the client reads.
+    async fn send(&self, core: &Core, outbox: &Outbox) -> Result<(), StoreError> {
+        let mut ranges = self.ranges.clone();
+        let mut page = PageSize::default();
+        while !ranges.is_empty() {
+            let asked = page.rows();
+            let rows = core.store.messages(&ranges, asked).await?;
+            page.learn(&rows);
+            let last = rows.last().map(|message| (message.conversation, message.seq));
+            let complete = rows.len() < asked;
+            for message in rows {
+                outbox.room().await;
+                let (conversation, seq) = (message.conversation, message.seq);
+                outbox.message_from_log(conversation, seq, Entry::encode(message).frame);
+            }
+            match last {
+                Some((conversation, seq)) if !complete => {
+                    let at = ranges.iter().position(|range| range.conversation == conversation).unwrap_or(0);
+                    ranges.drain(..at);
+                    ranges[0].after = seq;
+                    ranges.retain(|range| range.after < range.until);
+                }
+                _ => ranges.clear(),
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{ConversationKind, UserId};
+
+    fn membership(joined_seq: Seq, delivered: Seq, head: Seq) -> Membership {
+        let (user, conversation) = (UserId::new(1).unwrap(), ConversationId::new(1).unwrap());
+        let kind = ConversationKind::Group;
+        Membership { user, conversation, kind, name: String::new(), peer: None, head, joined_seq, delivered, read: 0 }
+    }
+
+    fn missed(membership: Membership, since: Option<Seq>) -> (Vec<(Seq, Seq)>, Vec<(Seq, Seq)>) {
+        let since = since.map(|seq| (membership.conversation, seq)).into_iter().collect();
+        let missed = Missed::of(&[membership], &since);
+        let ranges = missed.ranges.iter().map(|range| (range.after, range.until)).collect();
+        (ranges, missed.more.iter().map(|more| (more.next, more.until)).collect())
+    }
+
+    #[test]
+    fn what_a_device_says_it_has_wins_over_the_cursor() {
+        assert_eq!(missed(membership(0, 5, 9), None), (vec![(5, 9)], vec![]));
+        assert_eq!(missed(membership(0, 5, 9), Some(2)), (vec![(2, 9)], vec![]));
+        assert_eq!(missed(membership(0, 5, 9), Some(9)), (vec![], vec![]));
+    }
+
+    #[test]
+    fn since_is_clamped_to_what_can_be() {
+        assert_eq!(missed(membership(3, 0, 9), Some(1)), (vec![(3, 9)], vec![]), "below joined_seq");
+        assert_eq!(missed(membership(3, 0, 9), Some(99)), (vec![], vec![]), "above the head");
+    }
+
+    #[test]
+    fn beyond_the_oldest_thousand_the_client_pages() {
+        assert_eq!(missed(membership(0, 0, 1_000), None), (vec![(0, 1_000)], vec![]));
+        assert_eq!(missed(membership(0, 0, 2_500), Some(10)), (vec![(10, 1_010)], vec![(1_011, 2_500)]));
+    }
+}
