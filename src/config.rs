@@ -1,8 +1,8 @@
 //! The config of the program: one section per module, checked as a whole before a port is bound.
 //!
 //! Values come from four layers, each above the one before it: the defaults, a TOML file, environment variables
-//! `SWITCHBOARD_<SECTION>__<KEY>` (only names with two underscores in a row are read, so that variables which an orchestrator sets for a
-//! service called "switchboard" do no harm), and flags of the command line.
+//! `SWITCHBOARD_<SECTION>__<KEY>` (only names with two underscores in a row are read, so that variables which an
+//! orchestrator sets for a service called "switchboard" do no harm), and flags of the command line.
 
 mod check;
 mod error;
@@ -65,7 +65,8 @@ impl Overrides {
 }
 
 impl Config {
-    /// Reads the config: the file (which must exist when it is named), this process's environment and the flags, over the defaults.
+    /// Reads the config: the file (which must exist when it is named), this process's environment and the flags, over
+    /// the defaults.
     pub fn load(path: Option<&Path>, overrides: &Overrides) -> Result<Self, ConfigError> {
         Self::load_from(path, std::env::vars_os(), overrides)
     }
@@ -98,7 +99,8 @@ impl Config {
         if problems.is_empty() { Ok(config) } else { Err(ConfigError::invalid(problems)) }
     }
 
-    /// Checks what the types cannot: ranges, and keys that depend on each other. Returns (key, what is allowed); empty: all is well.
+    /// Checks what the types cannot: ranges, and keys that depend on each other. Returns (key, what is allowed);
+    /// empty: all is well.
     pub fn validate(&self) -> Vec<(String, String)> {
         let sections = [
             ("node", self.node.validate()),

@@ -1,6 +1,7 @@
 //! What the program says about itself: its log on standard error, and its metrics.
 //!
-//! Every metric has its name here and nowhere else, with its kind, unit and meaning. Labels take their values from small fixed sets.
+//! Every metric has its name here and nowhere else, with its kind, unit and meaning. Labels take their values from
+//! small fixed sets.
 
 use std::sync::OnceLock;
 use std::time::Duration;
@@ -71,9 +72,7 @@ pub enum LogFormat {
 #[derive(Debug, thiserror::Error)]
 pub enum TelemetryError {
     /// The filter cannot be read.
-    #[error(
-        "the environment variable {variable} holds no log filter; write a level or target=level, such as info,switchboard=debug"
-    )]
+    #[error("the environment variable {variable} is no log filter; write levels, such as info,switchboard=debug")]
     Filter {
         /// The variable that holds it.
         variable: &'static str,
@@ -88,8 +87,8 @@ pub enum TelemetryError {
     Metrics(#[from] BuildError),
 }
 
-/// Sends log lines to standard error, filtered by `SWITCHBOARD_LOG`, else by `RUST_LOG`, else `warn,switchboard=info`. Does nothing when this
-/// process logs already.
+/// Sends log lines to standard error, filtered by `SWITCHBOARD_LOG`, else by `RUST_LOG`, else
+/// `warn,switchboard=info`. Does nothing when this process logs already.
 pub fn init_log(format: LogFormat) -> Result<(), TelemetryError> {
     let builder = tracing_subscriber::fmt().with_env_filter(filter()?).with_writer(std::io::stderr);
     let outcome = match format {

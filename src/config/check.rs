@@ -1,4 +1,5 @@
-//! Finds every unknown key and every value of a wrong type in a layer, where deserializing at once would stop at the first.
+//! Finds every unknown key and every value of a wrong type in a layer, where deserializing at once would stop at the
+//! first.
 
 use figment::Figment;
 use figment::error::{Actual, Error, Kind};

@@ -30,8 +30,8 @@ impl Layer {
         Ok(Self { name: path.display().to_string(), values })
     }
 
-    /// Makes a layer of one value written as text. A key whose default is text takes it as it is, so that a node may be called `12`;
-    /// for other keys it is read as a number, a boolean or a list.
+    /// Makes a layer of one value written as text. A key whose default is text takes it as it is, so that a node may
+    /// be called `12`; for other keys it is read as a number, a boolean or a list.
     pub(super) fn single(name: &str, key: &str, text: &str, defaults: &Value) -> Self {
         let value = match defaults.find_ref(key) {
             Some(Value::String(..)) => Value::from(text),

@@ -4,7 +4,8 @@ use serde::{Deserialize, Serialize};
 
 /// Where the balancer reaches a node: `host:port`, the host a name, an IPv4 address or an IPv6 address in brackets.
 ///
-/// The characters are restricted to those of names and addresses, so that one can stand in a balancer's config as it is.
+/// The characters are restricted to those of names and addresses, so that one can stand in a balancer's config as it
+/// is.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct NodeAddress(String);

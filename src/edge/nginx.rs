@@ -52,8 +52,8 @@ events {{
 
 stream {{
     upstream switchboard {{
-        # All workers share one view of which nodes have failed.
-        zone switchboard 256k;
+        # All workers share one view of which nodes have failed; room for a thousand.
+        zone switchboard 2m;
 {balance}{servers}    }}
 
     server {{

@@ -140,7 +140,11 @@ fn program_ends_with_78_on_a_broken_config_and_says_why_once() {
 
     let output = switchboard(&["nginx", "render"], &[("SWITCHBOARD_BUS__KIND", "pigeon")]);
     assert_eq!(output.status.code(), Some(78));
-    assert!(stderr(&output).contains("SWITCHBOARD_BUS__KIND: bus.kind: `pigeon` is not allowed"), "{}", stderr(&output));
+    assert!(
+        stderr(&output).contains("SWITCHBOARD_BUS__KIND: bus.kind: `pigeon` is not allowed"),
+        "{}",
+        stderr(&output)
+    );
 
     let output = switchboard(&["nginx", "render"], &[("SWITCHBOARD_LOG", "switchboard=loud")]);
     assert_eq!(output.status.code(), Some(78));
@@ -149,7 +153,8 @@ fn program_ends_with_78_on_a_broken_config_and_says_why_once() {
 
 #[test]
 fn program_ends_with_64_on_arguments_it_does_not_know() {
-    for args in [&["--no-such-flag"][..], &["no-such-command"], &["nginx"], &["--log-format", "xml", "nginx", "render"]] {
+    for args in [&["--no-such-flag"][..], &["no-such-command"], &["nginx"], &["--log-format", "xml", "nginx", "render"]]
+    {
         let output = switchboard(args, &[]);
         assert_eq!(output.status.code(), Some(64), "{args:?}: {}", stderr(&output));
     }
