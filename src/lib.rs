@@ -4,7 +4,11 @@
 //! implementation.
 
 pub mod bus;
+pub mod cli;
+pub mod config;
 pub mod duration;
+pub mod edge;
 pub mod model;
 pub mod protocol;
 pub mod server;
+pub mod telemetry;

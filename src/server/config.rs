@@ -26,6 +26,20 @@ impl Default for NodeConfig {
     }
 }
 
+impl NodeConfig {
+    /// Checks what the types cannot. Returns (key, what is allowed).
+    pub fn validate(&self) -> Vec<(&'static str, String)> {
+        let mut problems = Vec::new();
+        if !(1..=100).contains(&self.weight) {
+            problems.push(("weight", format!("must be between 1 and 100, not {}", self.weight)));
+        }
+        if self.advertise.len() > 253 || self.advertise.contains(|c: char| c.is_whitespace() || c.is_control()) {
+            problems.push(("advertise", "must be a host name or an address without a port, or empty".to_owned()));
+        }
+        problems
+    }
+}
+
 /// `[listen]`: where the node accepts connections.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -42,6 +56,16 @@ impl Default for ListenConfig {
     }
 }
 
+impl ListenConfig {
+    /// Checks what the types cannot. Returns (key, what is allowed).
+    pub fn validate(&self) -> Vec<(&'static str, String)> {
+        if self.tcp == self.http && self.tcp.port() != 0 {
+            return vec![("http", format!("must differ from listen.tcp; both are {}", self.tcp))];
+        }
+        Vec::new()
+    }
+}
+
 /// `[cluster]`: which cluster this node belongs to.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -53,6 +77,17 @@ pub struct ClusterConfig {
 impl Default for ClusterConfig {
     fn default() -> Self {
         Self { name: "switchboard".to_owned() }
+    }
+}
+
+impl ClusterConfig {
+    /// Checks what the types cannot. Returns (key, what is allowed).
+    pub fn validate(&self) -> Vec<(&'static str, String)> {
+        let fits = (1..=32).contains(&self.name.len());
+        if fits && self.name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_' || b == b'-') {
+            return Vec::new();
+        }
+        vec![("name", format!("must be 1 to 32 characters of A-Z a-z 0-9 _ -, not `{}`", self.name))]
     }
 }
 
@@ -82,6 +117,32 @@ impl Default for AuthConfig {
             argon2_lanes: 1,
             argon2_parallel: 0,
         }
+    }
+}
+
+impl AuthConfig {
+    /// Checks what the types cannot. Returns (key, what is allowed).
+    pub fn validate(&self) -> Vec<(&'static str, String)> {
+        let mut problems = Vec::new();
+        if !(Duration::from_secs(60)..=Duration::from_secs(3650 * 24 * 3600)).contains(&self.token_ttl) {
+            problems.push(("token_ttl", "must be between 1m and 3650days".to_owned()));
+        }
+        if !(1..=16).contains(&self.argon2_lanes) {
+            problems.push(("argon2_lanes", format!("must be between 1 and 16, not {}", self.argon2_lanes)));
+        }
+        // Argon2 needs 8 KiB per lane.
+        let least = self.argon2_lanes.clamp(1, 16) * 8;
+        if !(least..=4 * 1024 * 1024).contains(&self.argon2_memory_kib) {
+            let message = format!("must be between {least} and 4194304, not {}", self.argon2_memory_kib);
+            problems.push(("argon2_memory_kib", message));
+        }
+        if !(1..=100).contains(&self.argon2_passes) {
+            problems.push(("argon2_passes", format!("must be between 1 and 100, not {}", self.argon2_passes)));
+        }
+        if self.argon2_parallel > 1024 {
+            problems.push(("argon2_parallel", format!("must be between 0 and 1024, not {}", self.argon2_parallel)));
+        }
+        problems
     }
 }
 
@@ -119,5 +180,33 @@ impl Default for LimitsConfig {
             failed_logins: 5,
             requests_per_second: 50_000,
         }
+    }
+}
+
+impl LimitsConfig {
+    /// Checks what the types cannot. Returns (key, what is allowed).
+    pub fn validate(&self) -> Vec<(&'static str, String)> {
+        let mut problems = Vec::new();
+        let times = [("login_timeout", self.login_timeout), ("idle", self.idle), ("slow_after", self.slow_after)];
+        for (key, time) in times {
+            if !(Duration::from_secs(1)..=Duration::from_secs(24 * 3600)).contains(&time) {
+                let message = format!("must be between 1s and 24h, not {}", humantime::format_duration(time));
+                problems.push((key, message));
+            }
+        }
+        if !(ByteSize::kib(16)..=ByteSize::mib(64)).contains(&self.outbox) {
+            problems.push(("outbox", format!("must be between 16 KiB and 64 MiB, not {}", self.outbox)));
+        }
+        if !(1..=100_000).contains(&self.sessions_per_user) {
+            problems
+                .push(("sessions_per_user", format!("must be between 1 and 100000, not {}", self.sessions_per_user)));
+        }
+        if !(1..=1000).contains(&self.failed_logins) {
+            problems.push(("failed_logins", format!("must be between 1 and 1000, not {}", self.failed_logins)));
+        }
+        if self.requests_per_second == 0 {
+            problems.push(("requests_per_second", "must be 1 or more".to_owned()));
+        }
+        problems
     }
 }

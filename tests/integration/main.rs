@@ -1,1 +1,10 @@
-fn main() {}
+//! What Switchboard promises, tested through its public surface.
+
+#![allow(clippy::unwrap_used, reason = "a panic is how a test fails, in its helpers too")]
+
+#[allow(missing_docs, unreachable_pub)]
+mod harness;
+
+mod config;
+mod layers;
+mod nginx;

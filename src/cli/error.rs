@@ -1,0 +1,76 @@
+use std::error::Error;
+
+use crate::bus::{BusError, BusErrorKind};
+use crate::config::ConfigError;
+use crate::model::store::{StoreError, StoreErrorKind};
+use crate::telemetry::TelemetryError;
+
+/// Why the program ends without success.
+#[derive(Debug, thiserror::Error)]
+pub enum CliError {
+    /// The arguments cannot be used together.
+    #[error("{0}")]
+    Usage(String),
+    /// The config cannot be used.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// The log's or the metrics' setup cannot be used.
+    #[error(transparent)]
+    Telemetry(#[from] TelemetryError),
+    /// The database cannot be used.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The bus cannot be used.
+    #[error(transparent)]
+    Bus(#[from] BusError),
+    /// Anything else.
+    #[error("{context}")]
+    Failed {
+        /// What was being done, and what the user can do.
+        context: String,
+        /// What went wrong.
+        source: Option<Box<dyn Error + Send + Sync>>,
+    },
+}
+
+impl CliError {
+    /// Makes an error for anything that has no kind of its own; `context` says what was being done, and what to do now.
+    pub fn failed(context: impl Into<String>) -> Self {
+        Self::Failed { context: context.into(), source: None }
+    }
+
+    /// Makes such an error with its cause.
+    pub fn failed_by(context: impl Into<String>, source: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
+        Self::Failed { context: context.into(), source: Some(source.into()) }
+    }
+
+    /// Returns the exit code of the program: 64 usage, 69 database unavailable, 78 config, 1 anything else.
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            Self::Usage(_) => 64,
+            Self::Config(_) | Self::Telemetry(_) => 78,
+            Self::Store(e) => match e.kind() {
+                StoreErrorKind::Config => 78,
+                StoreErrorKind::Unavailable | StoreErrorKind::OutcomeUnknown => 69,
+                StoreErrorKind::Conflict | StoreErrorKind::Internal => 1,
+            },
+            Self::Bus(e) if e.kind() == BusErrorKind::Config => 78,
+            Self::Bus(_) | Self::Failed { .. } => 1,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn exit_code_tells_a_supervisor_what_to_do() {
+        let store = |kind| CliError::from(StoreError::new(kind, "the log")).exit_code();
+        assert_eq!(store(StoreErrorKind::Unavailable), 69);
+        assert_eq!(store(StoreErrorKind::Config), 78);
+        assert_eq!(CliError::from(BusError::new(BusErrorKind::Config, "the bus")).exit_code(), 78);
+        assert_eq!(CliError::from(BusError::new(BusErrorKind::Closed, "the bus")).exit_code(), 1);
+        assert_eq!(CliError::failed("other").exit_code(), 1);
+    }
+}

@@ -1,0 +1,88 @@
+//! The command line: one file per subcommand, each with its `Args` and a `run`.
+
+mod error;
+pub mod nginx;
+
+use std::path::PathBuf;
+
+use clap::{Parser, Subcommand};
+
+pub use error::CliError;
+
+use crate::config::{Config, ConfigError, Overrides};
+use crate::telemetry::LogFormat;
+
+/// A chat cluster whose inter-node message bus is pluggable.
+#[derive(Debug, Parser)]
+#[command(name = "switchboard", version, propagate_version = true)]
+pub struct Cli {
+    #[command(flatten)]
+    globals: Globals,
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+/// What every subcommand understands.
+#[derive(Debug, Clone, clap::Args)]
+pub struct Globals {
+    /// The config file (TOML); without it the defaults hold
+    #[arg(long, global = true, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// The broker between the nodes, instead of the config's bus.kind
+    #[arg(long, global = true, value_name = "KIND")]
+    pub bus: Option<String>,
+    /// How log lines on standard error look
+    #[arg(long, global = true, value_enum, value_name = "FORMAT", default_value = "text")]
+    pub log_format: LogFormat,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Works for the Nginx balancer in front of the nodes
+    Nginx(nginx::Args),
+}
+
+impl Globals {
+    /// Reads the config that these flags and the environment ask for.
+    pub fn load_config(&self) -> Result<Config, ConfigError> {
+        Config::load(self.config.as_deref(), &Overrides::default().set("--bus", "bus.kind", self.bus.clone()))
+    }
+}
+
+impl Cli {
+    /// Returns how log lines shall look.
+    pub fn log_format(&self) -> LogFormat {
+        self.globals.log_format
+    }
+
+    /// Runs the subcommand.
+    pub async fn run(self) -> Result<(), CliError> {
+        match self.command {
+            Some(Command::Nginx(args)) => nginx::run(args, &self.globals).await,
+            None => Err(CliError::Usage("name a subcommand; `switchboard --help` lists them".to_owned())),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn arguments_are_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn global_flags_stand_before_or_after_the_subcommand() {
+        for line in [
+            ["switchboard", "--bus", "memory", "nginx", "render"],
+            ["switchboard", "nginx", "render", "--bus", "memory"],
+        ] {
+            let cli = Cli::try_parse_from(line).unwrap();
+            assert_eq!(cli.globals.bus.as_deref(), Some("memory"));
+        }
+    }
+}

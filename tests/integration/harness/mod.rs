@@ -1,0 +1,3 @@
+//! Real programs to test against.
+
+pub mod nginx;
