@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::cluster::{Health, Lease, PresenceBook};
-use super::config::{AuthConfig, LimitsConfig};
+use super::config::LimitsConfig;
 use super::flow::{Appender, CommitGate, Locals, Origin, Repairs, Router, SessionNumber, Timelines};
 use super::service::{Cursors, LogReader, Passwords, Tokens};
 use crate::bus::{MessageBus, Subject};
@@ -19,7 +19,6 @@ pub(crate) struct Core {
     /// The segments before the node's part of a subject.
     pub(crate) subject_prefix: String,
     pub(crate) limits: LimitsConfig,
-    pub(crate) auth: AuthConfig,
     pub(crate) store: Arc<dyn Store>,
     pub(crate) bus: Arc<dyn MessageBus>,
     pub(crate) lease: Lease,

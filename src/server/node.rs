@@ -229,7 +229,9 @@ impl Node {
         // The router ends behind everything that gives it work.
         quit_router.cancel();
         in_time &= timeout(PHASE, router).await.is_ok();
-        in_time &= timeout(PHASE, core.store.node_release(&core.node, core.lease.epoch())).await.is_ok_and(|done| done.is_ok());
+        in_time &= timeout(PHASE, core.store.node_release(&core.node, core.lease.epoch()))
+            .await
+            .is_ok_and(|done| done.is_ok());
         lease.abort();
         tracing::info!(node = %core.node, in_time, "the node has stopped");
         in_time

@@ -15,8 +15,8 @@ use async_trait::async_trait;
 
 pub use error::{StoreError, StoreErrorKind};
 pub use rows::{
-    Append, Beat, Beaten, Changes, Claim, Claimed, CursorMoved, CursorUpdate, Head, History, Meta, NodeRow, NodeState, Outcome,
-    Page, Presence, PresenceChange, Range, User,
+    Append, Beat, Beaten, Changes, Claim, Claimed, CursorMoved, CursorUpdate, Head, History, Meta, NodeRow, NodeState,
+    Outcome, Page, Presence, PresenceChange, Range, User,
 };
 
 use super::{ConversationId, Group, Membership, Message, Millis, Name, NodeId, UserId};

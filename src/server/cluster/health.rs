@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use bytes::Bytes;
+use metrics::gauge;
 use tokio::sync::watch;
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
@@ -107,7 +108,7 @@ pub(crate) async fn run(core: Arc<Core>, stop: CancellationToken) {
             changed = heard.changed() => if changed.is_err() { return },
         }
         let now = *heard.borrow_and_update();
-        telemetry::bus_connected(matches!(now, Heard::Resumed { .. }));
+        gauge!(telemetry::BUS_CONNECTED).set(if matches!(now, Heard::Resumed { .. }) { 1.0 } else { 0.0 });
         core.lease.beat_now();
         match now {
             Heard::Lost { since } => {

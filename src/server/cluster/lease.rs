@@ -80,7 +80,13 @@ pub enum ClaimError {
 
 /// Takes the node's row: at once when it is free, run out, or held by a process that is known to be dead; otherwise the holder is watched, and
 /// a holder that beats keeps it.
-pub(crate) async fn claim(store: &dyn Store, node: &NodeId, tcp: &str, http: &str, weight: u32) -> Result<Lease, ClaimError> {
+pub(crate) async fn claim(
+    store: &dyn Store,
+    node: &NodeId,
+    tcp: &str,
+    http: &str,
+    weight: u32,
+) -> Result<Lease, ClaimError> {
     let (epoch, now) = take(store, node, tcp, http, weight).await?;
     let clock = Clock { zero: Instant::now(), offset: AtomicI64::new(now) };
     Ok(Lease {
@@ -94,7 +100,13 @@ pub(crate) async fn claim(store: &dyn Store, node: &NodeId, tcp: &str, http: &st
     })
 }
 
-async fn take(store: &dyn Store, node: &NodeId, tcp: &str, http: &str, weight: u32) -> Result<(u64, Millis), ClaimError> {
+async fn take(
+    store: &dyn Store,
+    node: &NodeId,
+    tcp: &str,
+    http: &str,
+    weight: u32,
+) -> Result<(u64, Millis), ClaimError> {
     let mut claim = Claim {
         node: node.clone(),
         holder: holder::this_process(),
@@ -164,7 +176,13 @@ impl Lease {
 }
 
 /// Beats, and looks after the other nodes, until the node stops. Returns an error when another process has taken this node's place.
-pub(crate) async fn run(core: Arc<Core>, tcp: String, http: String, weight: u32, stop: CancellationToken) -> Result<(), ClaimError> {
+pub(crate) async fn run(
+    core: Arc<Core>,
+    tcp: String,
+    http: String,
+    weight: u32,
+    stop: CancellationToken,
+) -> Result<(), ClaimError> {
     let mut beats = interval(BEAT_EVERY);
     let mut looks = interval(LOOK_EVERY);
     beats.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -178,7 +196,11 @@ pub(crate) async fn run(core: Arc<Core>, tcp: String, http: String, weight: u32,
             _ = looks.tick() => false,
         };
         let step = async {
-            if beat_due { beat(&core, &tcp, &http, weight).await } else { look(&core, &mut neighbours).await.map_err(Into::into) }
+            if beat_due {
+                beat(&core, &tcp, &http, weight).await
+            } else {
+                look(&core, &mut neighbours).await.map_err(Into::into)
+            }
         };
         match timeout(GIVE_UP, step).await {
             Ok(Ok(())) => {}

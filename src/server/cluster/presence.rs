@@ -90,7 +90,8 @@ impl PresenceBook {
     fn take(&self) -> Vec<PresenceChange> {
         let mut book = self.lock();
         let users: Vec<UserId> = book.dirty.iter().take(BATCH).copied().collect();
-        let changes = users.iter().map(|user| PresenceChange { user: *user, here: book.here.contains_key(user) }).collect();
+        let changes =
+            users.iter().map(|user| PresenceChange { user: *user, here: book.here.contains_key(user) }).collect();
         for user in &users {
             book.dirty.remove(user);
             // Until it is committed the row is what it was; whoever arrives meanwhile waits.

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use metrics::{counter, gauge, histogram};
 use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, sleep, sleep_until};
@@ -148,7 +149,7 @@ pub(crate) async fn run(core: Arc<Core>, mut posts: mpsc::Receiver<Post>, stop: 
         let count = batch.len();
         appending.append(std::mem::take(&mut batch)).await;
         appending.pace.committed(count);
-        telemetry::batch(count, posts.len());
+        gauge!(telemetry::APPEND_QUEUE).set(posts.len() as f64);
         batch.reserve(BATCH);
     }
 }
@@ -246,7 +247,9 @@ async fn commit(core: &Core, entries: &[Append]) -> Result<Vec<Outcome>, StoreEr
     loop {
         match core.store.append(entries).await {
             Ok(outcomes) => {
-                telemetry::committed(entries.len(), started.elapsed());
+                histogram!(telemetry::APPEND_BATCH).record(entries.len() as f64);
+                histogram!(telemetry::APPEND_SECONDS).record(started.elapsed().as_secs_f64());
+                counter!(telemetry::MESSAGES_APPENDED).increment(entries.len() as u64);
                 return Ok(outcomes);
             }
             Err(error) if error.is_retryable() && started.elapsed() < PATIENCE => {

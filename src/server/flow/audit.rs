@@ -8,6 +8,7 @@ use crate::model::store::{Head, StoreError};
 use crate::model::{ConversationId, UserId};
 use crate::server::core::Core;
 use crate::telemetry;
+use metrics::counter;
 
 /// Users per query.
 const SLICE: usize = 500;
@@ -18,8 +19,10 @@ pub(super) async fn audit(core: &Core, sweeper: &mut Sweeper) -> Result<(), Stor
     let (mut lost, mut missing) = (Vec::new(), 0);
     for slice in core.locals.users().chunks(SLICE) {
         // Sessions that come to be while this runs list their conversations themselves.
-        let attached: Vec<(UserId, Vec<ConversationId>)> =
-            slice.iter().map(|&user| (user, core.locals.of(user).iter().flat_map(|s| s.conversations()).collect())).collect();
+        let attached: Vec<(UserId, Vec<ConversationId>)> = slice
+            .iter()
+            .map(|&user| (user, core.locals.of(user).iter().flat_map(|s| s.conversations()).collect()))
+            .collect();
         let listed = core.store.conversations_of(slice).await?;
         let heads: HashMap<ConversationId, Head> = listed.iter().map(|(_, head)| (head.conversation, *head)).collect();
         let heads: Vec<Head> = heads.into_values().collect();
@@ -32,7 +35,9 @@ pub(super) async fn audit(core: &Core, sweeper: &mut Sweeper) -> Result<(), Stor
         }
         let members: HashSet<_> = listed.iter().map(|(user, head)| (*user, head.conversation)).collect();
         for (user, conversations) in attached {
-            for conversation in conversations.into_iter().filter(|conversation| !members.contains(&(user, *conversation))) {
+            for conversation in
+                conversations.into_iter().filter(|conversation| !members.contains(&(user, *conversation)))
+            {
                 // Adopting looks at the membership once more and lets the user's sessions go if there is none.
                 core.repairs.adopt_users(conversation, [user]);
             }
@@ -40,7 +45,7 @@ pub(super) async fn audit(core: &Core, sweeper: &mut Sweeper) -> Result<(), Stor
     }
     if missing > 0 {
         tracing::warn!(missing, "an audit found sessions that were not in the timelines of their conversations");
-        telemetry::audit_repaired(missing);
+        counter!(telemetry::AUDIT_REPAIRED).increment(missing);
     }
     sweeper.audited(started, lost);
     Ok(())

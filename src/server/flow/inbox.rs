@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use metrics::counter;
 use tokio_util::sync::CancellationToken;
 
 use super::envelope::{Delivery, Packet};
@@ -39,7 +40,7 @@ pub(crate) async fn run(core: Arc<Core>, mut inbox: Subscription, stop: Cancella
 
 fn receive(core: &Core, payload: bytes::Bytes) {
     match Packet::decode(payload) {
-        Ok((origin, _)) if origin.cluster != core.cluster_id => telemetry::malformed(),
+        Ok((origin, _)) if origin.cluster != core.cluster_id => counter!(telemetry::ENVELOPES_MALFORMED).increment(1),
         Ok((_, Packet::Messages(deliveries))) => deliveries.into_iter().for_each(|delivery| deliver(core, delivery)),
         Ok((_, Packet::Events(events))) => {
             for (conversation, frame) in events {
@@ -51,7 +52,7 @@ fn receive(core: &Core, payload: bytes::Bytes) {
             core.repairs.sweep(since);
         }
         Err(error) => {
-            telemetry::malformed();
+            counter!(telemetry::ENVELOPES_MALFORMED).increment(1);
             tracing::warn!(%error, "an envelope could not be read, sweeping instead");
             core.repairs.sweep(core.lease.database_now());
         }

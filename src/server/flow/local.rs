@@ -36,7 +36,16 @@ pub(crate) struct LocalSession {
 impl LocalSession {
     /// Makes a session that is attached to nothing yet.
     pub(crate) fn new(number: SessionNumber, user: UserId, name: Name, outbox: Arc<Outbox>) -> Self {
-        Self { number, user, name, outbox, attached: Mutex::new(Some(HashSet::new())), born: Mutex::new(Some(HashSet::new())), welcomed: AtomicBool::new(false), in_flight: AtomicUsize::new(0) }
+        Self {
+            number,
+            user,
+            name,
+            outbox,
+            attached: Mutex::new(Some(HashSet::new())),
+            born: Mutex::new(Some(HashSet::new())),
+            welcomed: AtomicBool::new(false),
+            in_flight: AtomicUsize::new(0),
+        }
     }
 
     /// Tells whether messages of this session are on their way to the log.
@@ -75,7 +84,12 @@ impl LocalSession {
 
     /// Notes a conversation that is new to the user. `false`: the session has listed its conversations and is to be attached.
     pub(super) fn note_born(&self, conversation: ConversationId) -> bool {
-        self.born.lock().expect("no code panics while it holds it").as_mut().map(|born| born.insert(conversation)).is_some()
+        self.born
+            .lock()
+            .expect("no code panics while it holds it")
+            .as_mut()
+            .map(|born| born.insert(conversation))
+            .is_some()
     }
 
     /// Ends the listing: returns what was born meanwhile; from here on new conversations attach the session.

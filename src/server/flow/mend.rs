@@ -1,6 +1,6 @@
 //! Fetches the holes of timelines from the log.
 
-
+use metrics::counter;
 use tokio::time::Instant;
 
 use super::timeline::Entry;
@@ -23,7 +23,7 @@ pub(super) async fn mend(core: &Core) -> Result<Option<Instant>, StoreError> {
         if due.is_empty() {
             return Ok(next);
         }
-        telemetry::holes(due.len());
+        counter!(telemetry::TIMELINE_HOLES).increment(due.len() as u64);
         let ranges: Vec<Range> =
             due.iter().map(|&(conversation, after)| Range { conversation, after, until: TO_THE_HEAD }).collect();
         let rows = match core.store.messages(&ranges, ROWS).await {

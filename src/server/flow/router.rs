@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
+use metrics::counter;
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
@@ -79,7 +80,7 @@ impl Router {
     /// Queues events; they are dropped when the router is behind.
     pub(crate) fn route_events(&self, events: Vec<(ConversationId, Bytes)>) {
         if !events.is_empty() && self.queue.try_send(Work::Events(events)).is_err() {
-            telemetry::publish_failed();
+            counter!(telemetry::PUBLISH_FAILURES).increment(1);
         }
     }
 
@@ -94,10 +95,11 @@ impl Router {
     }
 
     fn failed(&self, core: &Core, why: &str) {
-        telemetry::publish_failed();
+        counter!(telemetry::PUBLISH_FAILURES).increment(1);
         let now = core.lease.database_now();
         self.trouble.last.store(now, Ordering::Release);
-        let first = self.trouble.since.compare_exchange(0, now - PUBLISH_SLACK, Ordering::AcqRel, Ordering::Acquire).is_ok();
+        let first =
+            self.trouble.since.compare_exchange(0, now - PUBLISH_SLACK, Ordering::AcqRel, Ordering::Acquire).is_ok();
         if first {
             tracing::warn!(why, "a publish failed, peers are asked to sweep");
             core.lease.beat_now();
@@ -142,7 +144,8 @@ async fn route(core: &Core, entries: Vec<Routed>, events: Vec<(ConversationId, B
     conversations.extend(events.iter().map(|(conversation, _)| *conversation));
     conversations.sort_unstable();
     conversations.dedup();
-    let presence = core.store.presence(&conversations, &core.node).await.map_err(|error| format!("presence: {error}"))?;
+    let presence =
+        core.store.presence(&conversations, &core.node).await.map_err(|error| format!("presence: {error}"))?;
     let mut places: HashMap<ConversationId, Vec<Presence>> = HashMap::new();
     for place in presence {
         places.entry(place.conversation).or_default().push(place);
@@ -181,13 +184,15 @@ async fn publish(core: &Core, outgoing: Vec<Outgoing>) -> Result<(), String> {
     if outgoing.is_empty() {
         return Ok(());
     }
-    telemetry::published(outgoing.len());
+    counter!(telemetry::ENVELOPES_PUBLISHED).increment(outgoing.len() as u64);
     let results = timeout(PUBLISH_WITHIN, core.bus.publish(outgoing)).await;
     let results = results.map_err(|_| format!("not accepted within {PUBLISH_WITHIN:?}"))?;
     let counts = core.bus.guarantees().counts_receivers == Claim::Yes;
     for result in results {
         match result {
-            Ok(receipt) if counts && receipt.receivers == Some(0) => return Err("nobody listens to the inbox".to_owned()),
+            Ok(receipt) if counts && receipt.receivers == Some(0) => {
+                return Err("nobody listens to the inbox".to_owned());
+            }
             Ok(_) => {}
             Err(error) => return Err(error.to_string()),
         }

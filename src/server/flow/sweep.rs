@@ -1,5 +1,6 @@
 //! Compares timelines with the heads in the log.
 
+use metrics::counter;
 use tokio::time::{Duration, Instant};
 
 use super::timelines::MAX_PATIENCE;
@@ -52,7 +53,7 @@ impl Sweeper {
         let long = Instant::now() >= self.long_due;
         let from = self.since.min(since) - if long { LONG_OVERLAP } else { OVERLAP };
         let changes = core.store.changes(from).await?;
-        telemetry::sweep();
+        counter!(telemetry::SWEEPS).increment(1);
         for head in behind(core, &changes.heads).await? {
             core.timelines.due(head.conversation);
         }
@@ -88,12 +89,13 @@ impl Sweeper {
             return;
         }
         self.suspects_due = None;
-        let still_behind =
-            |suspect: &Head| core.timelines.position(suspect.conversation).is_some_and(|position| position < suspect.head);
+        let still_behind = |suspect: &Head| {
+            core.timelines.position(suspect.conversation).is_some_and(|position| position < suspect.head)
+        };
         let lost: Vec<Head> = self.suspects.drain(..).filter(still_behind).collect();
         if !lost.is_empty() {
             tracing::warn!(conversations = lost.len(), "an audit found messages that nothing else had brought");
-            telemetry::audit_repaired(lost.len());
+            counter!(telemetry::AUDIT_REPAIRED).increment(lost.len() as u64);
         }
         lost.iter().for_each(|suspect| core.timelines.due(suspect.conversation));
     }

@@ -4,11 +4,13 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use bytes::Bytes;
+use metrics::counter;
 use tokio::time::{Duration, Instant};
 
 use super::local::{LocalSession, SessionNumber};
 use crate::model::{ConversationId, Message, MessageKind, Seq, UserId};
 use crate::protocol::{ConversationView, ServerFrame};
+use crate::telemetry;
 
 /// At most this many entries, or this many bytes of them, wait for a predecessor; then they are dropped and fetched from the log.
 const MAX_PARKED: usize = 1024;
@@ -266,6 +268,7 @@ impl Timeline {
     fn pass(&mut self, conversation: ConversationId, entry: Entry, passed: &mut Passed) {
         let Entry { seq, from, kind, frame } = entry;
         self.next = Some(seq + 1);
+        counter!(telemetry::DELIVERIES).increment(self.attached.len() as u64);
         for attachment in &mut self.attached {
             attachment.take(conversation, seq, &frame);
         }

@@ -164,7 +164,11 @@ impl Timelines {
     }
 
     /// Takes what a session is to be told before its first message from the log.
-    pub(crate) fn take_news(&self, conversation: ConversationId, number: SessionNumber) -> Option<Box<ConversationView>> {
+    pub(crate) fn take_news(
+        &self,
+        conversation: ConversationId,
+        number: SessionNumber,
+    ) -> Option<Box<ConversationView>> {
         self.shard(conversation).get_mut(&conversation)?.take_news(number)
     }
 

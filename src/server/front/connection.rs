@@ -293,7 +293,8 @@ impl Connection {
     fn check_time(&mut self) {
         let now = Instant::now();
         let limits = &self.core.limits;
-        if self.closing_at.is_some_and(|at| at + LINGER <= now) || self.eof_at.is_some_and(|at| at + HALF_CLOSED <= now) {
+        if self.closing_at.is_some_and(|at| at + LINGER <= now) || self.eof_at.is_some_and(|at| at + HALF_CLOSED <= now)
+        {
             self.unsent.clear();
             self.waiting.clear();
             self.working = None;

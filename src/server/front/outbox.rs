@@ -4,6 +4,7 @@ use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::{Mutex, MutexGuard};
 
 use bytes::Bytes;
+use metrics::counter;
 use tokio::sync::Notify;
 
 use crate::model::{ConversationId, Seq};
@@ -43,9 +44,16 @@ struct State {
 enum Item {
     Reply(Bytes),
     Event(Bytes),
-    Message { conversation: ConversationId, seq: Seq, frame: Bytes },
+    Message {
+        conversation: ConversationId,
+        seq: Seq,
+        frame: Bytes,
+    },
     /// Stands where the session's own message would be, so that an overflow remembers it. Never written.
-    Own { conversation: ConversationId, seq: Seq },
+    Own {
+        conversation: ConversationId,
+        seq: Seq,
+    },
 }
 
 impl Item {
@@ -254,7 +262,7 @@ impl Outbox {
     }
 
     fn drop_events(state: &mut State) {
-        telemetry::outbox_overflow();
+        counter!(telemetry::OUTBOX_OVERFLOWS).increment(1);
         let State { queue, bytes, behind, own, stale, .. } = state;
         queue.retain(|item| match item {
             Item::Reply(_) => true,

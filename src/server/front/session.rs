@@ -10,6 +10,7 @@ use crate::server::core::Core;
 use crate::server::flow;
 use crate::server::service::{self, LoginFailure, Member, Sending, ServiceError};
 use crate::telemetry;
+use metrics::counter;
 
 /// This many frames in a row that are no request close the connection.
 const MAX_BAD_FRAMES: u32 = 3;
@@ -207,7 +208,7 @@ impl Session {
 impl Drop for Session {
     fn drop(&mut self) {
         if let Some(reason) = self.outbox.closing() {
-            telemetry::closed(reason);
+            counter!(telemetry::SESSIONS_CLOSED, telemetry::REASON => reason.as_str()).increment(1);
         }
     }
 }

@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::model::store::NodeState;
 use crate::server::core::Core;
-use crate::telemetry;
+use crate::telemetry::Metrics;
 
 /// What `/readyz` says.
 #[derive(Debug, Serialize)]
@@ -24,10 +24,17 @@ struct Ready {
 
 /// Serves until the node stops.
 pub(crate) async fn run(core: Arc<Core>, listener: TcpListener, stop: CancellationToken) {
+    let metrics = match Metrics::install() {
+        Ok(metrics) => metrics,
+        Err(error) => {
+            tracing::error!(%error, "the HTTP front cannot show metrics and does not start");
+            return;
+        }
+    };
     let pages = Router::new()
         .route("/livez", get(|| async { "ok\n" }))
         .route("/readyz", get(readyz))
-        .route("/metrics", get(|| async { telemetry::render() }))
+        .route("/metrics", get(|| async move { metrics.render() }))
         .with_state(core);
     let served = axum::serve(listener, pages).with_graceful_shutdown(stop.cancelled_owned()).await;
     if let Err(error) = served {

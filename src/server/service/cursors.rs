@@ -75,7 +75,8 @@ async fn write(core: &Core, batch: &[CursorUpdate]) {
     let mut events = Vec::new();
     for cursor in moved.iter().filter(|cursor| cursor.members <= TOLD_UP_TO) {
         let (conversation, user) = (cursor.conversation, cursor.user);
-        let frame = ServerFrame::Cursor { conversation, user, delivered: cursor.delivered, read: cursor.read }.to_line();
+        let frame =
+            ServerFrame::Cursor { conversation, user, delivered: cursor.delivered, read: cursor.read }.to_line();
         core.timelines.event(conversation, &frame);
         events.push((conversation, frame));
     }

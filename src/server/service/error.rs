@@ -38,9 +38,10 @@ impl ServiceError {
     /// Says why the log did not take an entry.
     pub(crate) fn refused(outcome: Outcome) -> Self {
         match outcome {
-            Outcome::Conflict => {
-                Self::new(ErrorCode::Conflict, "this key is taken by another message of yours: keys are unique for ever")
-            }
+            Outcome::Conflict => Self::new(
+                ErrorCode::Conflict,
+                "this key is taken by another message of yours: keys are unique for ever",
+            ),
             Outcome::NotMember => Self::not_member(),
             Outcome::NotFound => Self::not_found("there is no such conversation"),
             Outcome::Stored { .. } | Outcome::Repeat { .. } | Outcome::AlreadyMember => {

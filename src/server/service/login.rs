@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
+use metrics::{counter, gauge};
 use tokio::time::timeout;
 
 use super::account::authenticate;
@@ -60,7 +61,7 @@ impl Drop for Member {
         self.core.locals.remove(&self.session);
         self.core.timelines.end(&self.session);
         self.core.presence.depart(self.session.user);
-        telemetry::sessions(self.core.locals.count());
+        gauge!(telemetry::SESSIONS).decrement(1);
     }
 }
 
@@ -79,6 +80,7 @@ pub(crate) async fn login(
     }
     let committed = core.presence.arrive(user.id);
     let member = Member { core: Arc::clone(core), session };
+    gauge!(telemetry::SESSIONS).increment(1);
     let unavailable = || ServiceError::new(ErrorCode::Unavailable, "the log does not answer, try again");
     timeout(PATIENCE, committed).await.map_err(|_| unavailable())?;
     let memberships = enter(core, &member.session).await?;
@@ -96,7 +98,7 @@ pub(crate) async fn login(
         }
     }
     core.health.welcome(&member.session);
-    telemetry::logged_in(core.locals.count());
+    counter!(telemetry::LOGINS).increment(1);
     Ok(member)
 }
 

@@ -43,7 +43,8 @@ impl Tokens {
     /// Makes a token for a user.
     pub(crate) fn issue(&self, user: UserId) -> String {
         let now = unix_now().unsigned_abs() / 1000;
-        let claims = Claims { iss: self.issuer.clone(), sub: user.to_string(), iat: now, exp: now + self.ttl.as_secs() };
+        let claims =
+            Claims { iss: self.issuer.clone(), sub: user.to_string(), iat: now, exp: now + self.ttl.as_secs() };
         encode(&Header::new(Algorithm::HS256), &claims, &self.encoding).expect("a symmetric key signs any claims")
     }
 
