@@ -41,7 +41,8 @@ async fn wait(connections: &Connections) {
     tokio::time::sleep(PAUSE).await;
 }
 
-async fn checkpoint(
+/// Copies once, and starts the write-ahead log anew when it has more pages than that.
+pub(super) async fn checkpoint(
     connections: &Connections,
     own: &mut SqliteConnection,
     max_log_pages: i64,

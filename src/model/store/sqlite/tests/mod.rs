@@ -1,3 +1,10 @@
+//! The store contract on both kinds of SQLite, and what is particular to it.
+
+mod checkpoints;
+mod plans;
+mod refusals;
+mod writes;
+
 use std::path::PathBuf;
 use std::sync::Arc;
 
