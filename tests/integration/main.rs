@@ -1,1 +1,3 @@
-fn main() {}
+//! The promises, kept by real processes.
+
+mod store;
