@@ -59,9 +59,9 @@ pub(super) const WRITE_WITH_MEMBERS: &str = concat!(
 impl SqliteStore {
     /// Appends a batch. A row that breaks a rule of its table must not take the others with it: the batch is tried again in halves until that row
     /// stands alone.
-    pub(super) fn append_batch(&self, entries: Vec<Append>) -> BoxFuture<'_, Result<Vec<Outcome>, StoreError>> {
+    pub(super) fn append_batch<'a>(&'a self, entries: &'a [Append]) -> BoxFuture<'a, Result<Vec<Outcome>, StoreError>> {
         async move {
-            let batch = entries.clone();
+            let batch = entries.to_vec();
             let tried = self.connections.transaction(|connection| transaction(connection, batch).boxed()).await;
             match tried {
                 Err(failure) if failure.is_constraint() => match entries.len() {
@@ -76,8 +76,8 @@ impl SqliteStore {
                     }
                     all => {
                         let (first, second) = entries.split_at(all / 2);
-                        let mut outcomes = self.append_batch(first.to_vec()).await?;
-                        outcomes.extend(self.append_batch(second.to_vec()).await?);
+                        let mut outcomes = self.append_batch(first).await?;
+                        outcomes.extend(self.append_batch(second).await?);
                         Ok(outcomes)
                     }
                 },

@@ -70,6 +70,8 @@ impl Connections {
 
     /// Runs a query string that only reads.
     pub(super) async fn read(&self, what: &str, ask: Ask) -> Result<Sets, StoreError> {
+        #[cfg(test)]
+        let _clock = super::standstill::Standstill::begin();
         if let Some(file) = &self.file {
             return file.readers.fetch(what, ask).await;
         }
@@ -95,6 +97,8 @@ impl Connections {
         T: Send + 'static,
         J: for<'c> FnOnce(&'c mut SqliteConnection) -> BoxFuture<'c, Result<T, Failure>> + Send + 'static,
     {
+        #[cfg(test)]
+        let _clock = super::standstill::Standstill::begin();
         let this = Arc::clone(self);
         let running = tokio::spawn(async move { this.run(job).await });
         running.await.unwrap_or_else(|error| {
@@ -132,6 +136,8 @@ impl Connections {
 
     /// Waits for what is running and closes everything.
     pub(super) async fn close(&self) {
+        #[cfg(test)]
+        let _clock = super::standstill::Standstill::begin();
         self.closed.store(true, Ordering::Release);
         if let Some(connection) = self.writer.lock().await.take() {
             close(connection).await;

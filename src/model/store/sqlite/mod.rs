@@ -21,6 +21,8 @@ mod presence;
 mod readers;
 mod resolve;
 #[cfg(test)]
+mod standstill;
+#[cfg(test)]
 mod tests;
 
 use std::path::Path;
@@ -114,7 +116,7 @@ impl Store for SqliteStore {
         if entries.is_empty() {
             return Ok(Vec::new());
         }
-        self.append_batch(entries.to_vec()).await
+        self.append_batch(entries).await
     }
 
     async fn presence(&self, conversations: &[ConversationId], except: &NodeId) -> Result<Vec<Presence>, StoreError> {

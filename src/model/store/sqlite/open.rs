@@ -12,6 +12,8 @@ static MIGRATIONS: Migrator = sqlx::migrate!("./migrations/sqlite");
 
 /// Opens a new database in memory.
 pub(super) async fn in_memory() -> Result<(SqliteConnection, Meta), StoreError> {
+    #[cfg(test)]
+    let _clock = super::standstill::Standstill::begin();
     let cannot = |error| refused("memory:", "check that this machine has memory left", error);
     let mut connection = memory_options().connect().await.map_err(cannot)?;
     let meta = prepare(&mut connection, Path::new("memory:")).await?;
@@ -20,6 +22,8 @@ pub(super) async fn in_memory() -> Result<(SqliteConnection, Meta), StoreError> 
 
 /// Opens a file and brings it up to date, one process at a time. Creates it, and its folder, when they are missing.
 pub(super) async fn in_file(path: &Path) -> Result<(SqliteConnection, Meta, PathBuf, FileLock), StoreError> {
+    #[cfg(test)]
+    let _clock = super::standstill::Standstill::begin();
     let shown = path.display();
     if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
         let cure = "choose a folder that this user may write, or create it";
@@ -44,17 +48,28 @@ pub(super) async fn in_file(path: &Path) -> Result<(SqliteConnection, Meta, Path
 }
 
 async fn prepare(connection: &mut SqliteConnection, path: &Path) -> Result<Meta, StoreError> {
-    migrate(connection, path, &MIGRATIONS).await?;
+    migrate(connection, path).await?;
     identity(connection).await.map_err(|error| refused(path.display(), "move it away to start with a new log", error))
 }
 
-async fn migrate(connection: &mut SqliteConnection, path: &Path, migrations: &Migrator) -> Result<(), StoreError> {
-    migrations.run_direct(None, connection, false).await.map_err(|error| {
+async fn migrate(connection: &mut SqliteConnection, path: &Path) -> Result<(), StoreError> {
+    const OURS: &str =
+        "it must be writable and hold nothing but a log of switchboard; move it away to start with a new log";
+    // Another program's database must not get our tables.
+    let ask = sqlx::query(
+        "SELECT name FROM sqlite_schema WHERE type = 'table'
+            AND NOT EXISTS (SELECT 1 FROM sqlite_schema WHERE name = '_sqlx_migrations')",
+    );
+    let foreign = fetch_sets(connection, ask).await.map_err(|error| refused(path.display(), OURS, error))?;
+    if let Some(row) = foreign[0].first() {
+        return Err(refused(path.display(), OURS, format!("it holds a table `{}`", text(row, 0)?)));
+    }
+    MIGRATIONS.run_direct(None, connection, false).await.map_err(|error| {
         let cure = match error {
             MigrateError::VersionMissing(_) | MigrateError::VersionMismatch(_) => {
                 "it was written by another version of switchboard; run that version or a newer one, or move it away"
             }
-            _ => "it must be writable and hold nothing but a log of switchboard; move it away to start with a new log",
+            _ => OURS,
         };
         refused(path.display(), cure, error)
     })

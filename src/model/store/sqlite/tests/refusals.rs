@@ -45,8 +45,10 @@ async fn a_database_of_another_program_is_refused() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("log.db");
     let mut other = file_options(&path).create_if_missing(true).connect().await.unwrap();
-    other.execute("CREATE TABLE users (id TEXT)").await.unwrap();
+    other.execute("CREATE TABLE books (id TEXT)").await.unwrap();
     assert!(refusal(&path).await.contains("nothing but a log of switchboard"));
+    let tables = other.fetch_all("SELECT name FROM sqlite_schema").await.unwrap();
+    assert_eq!(tables.len(), 1);
 }
 
 #[tokio::test]
