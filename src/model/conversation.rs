@@ -56,6 +56,8 @@ pub struct Group {
     pub name: String,
     /// What it is about; may be empty.
     pub description: String,
+    /// Who owns it; `None` once its last member has left.
+    pub owner: Option<UserId>,
     /// Its last seq.
     pub head: Seq,
     /// How many members it has.

@@ -1,4 +1,4 @@
-//! What Switchboard promises, tested through its public surface.
+//! What Switchboard promises, tested through its public surface and with real processes.
 
 #![allow(clippy::unwrap_used, reason = "a panic is how a test fails, in its helpers too")]
 
@@ -8,3 +8,4 @@ mod harness;
 mod config;
 mod layers;
 mod nginx;
+mod store;

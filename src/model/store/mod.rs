@@ -2,9 +2,11 @@
 //!
 //! The log is the truth. A message exists when its transaction has committed; everything else in the cluster only makes it arrive sooner.
 
+mod config;
 #[cfg(any(test, feature = "contract"))]
 pub mod contract;
 mod error;
+mod location;
 mod rows;
 mod sqlite;
 
@@ -13,11 +15,15 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 
+pub use config::StoreConfig;
 pub use error::{StoreError, StoreErrorKind};
 pub use rows::{
     Append, Beat, Beaten, Changes, Claim, Claimed, CursorMoved, CursorUpdate, Head, History, Meta, NodeRow, NodeState,
     Outcome, Page, Presence, PresenceChange, Range, User,
 };
+
+use location::Location;
+use sqlite::SqliteStore;
 
 use super::{ConversationId, Group, Membership, Message, Millis, Name, NodeId, UserId};
 
@@ -61,7 +67,11 @@ pub trait Store: Debug + Send + Sync + 'static {
     /// entry, in order. An error means that nothing is known to be stored; when its kind is [`StoreErrorKind::OutcomeUnknown`] the commit
     /// itself broke, and calling again with the same entries is safe and finds out (keys are unique).
     ///
-    /// Duplicates of a key inside one batch are resolved as if they had come one after the other.
+    /// Duplicates of a key inside one batch, and joins and leaves before other entries, are resolved as if they had come one after the other.
+    /// A stored text also raises its sender's own `read` to its seq (`delivered` stays).
+    ///
+    /// One entry that the database refuses ([`Outcome::Refused`]) does not take the others with it: the batch is then written in parts, which
+    /// keeps the order but not the one transaction.
     async fn append(&self, entries: &[Append]) -> Result<Vec<Outcome>, StoreError>;
 
     /// Tells which other nodes hold sessions of members of these conversations: the presence rows of every member, except those of `except`.
@@ -116,7 +126,7 @@ pub trait Store: Debug + Send + Sync + 'static {
     async fn online(&self, users: &[UserId]) -> Result<Vec<UserId>, StoreError>;
 
     /// Takes a node's row and lease, with an epoch above all earlier ones, and drops its old presence rows. [`Claimed::Held`] while another holder's
-    /// lease lives, unless `claim.take_over`.
+    /// lease lives, unless `claim.take_over`. After a holder that did not release the row, `dirty_since` says since when its publishes may be lost.
     async fn node_claim(&self, claim: &Claim) -> Result<Claimed, StoreError>;
 
     /// Renews a lease and writes the node's condition. [`Beaten::Fenced`]: the row has another epoch or is expired; nothing has changed.
@@ -136,20 +146,20 @@ pub trait Store: Debug + Send + Sync + 'static {
     async fn close(&self);
 }
 
+/// [`CursorMoved::members`] counts no further than this.
+pub const COUNTED_MEMBERS: u64 = 64;
+
 /// Up to this many users of one node are named in [`Presence`]; above it the receiving node looks its own sessions up.
 pub const NAMED_RECIPIENTS: usize = 32;
 
 /// Opens the log that `url` names, runs its migrations, and returns it.
 ///
-/// `sqlite://path` (created when missing, its folder too), `memory:` (SQLite in memory, gone with the process).
+/// `sqlite://path` (created when missing, its folder too), `memory:` (SQLite in memory, gone with the process). An error of the kind
+/// [`StoreErrorKind::Config`] names what cannot be used and what to do about it.
 pub async fn open(url: &str) -> Result<Arc<dyn Store>, StoreError> {
-    match url.split_once(':').map(|(scheme, _)| scheme) {
-        Some("sqlite" | "memory") => todo!(),
-        _ => Err(StoreError::new(
-            StoreErrorKind::Config,
-            format!(
-                "store.url = \"{url}\": use sqlite://path/to/file.db, or memory: for a log that is gone with the process"
-            ),
-        )),
-    }
+    let store = match Location::parse(url)? {
+        Location::Memory => SqliteStore::in_memory().await?,
+        Location::File(path) => SqliteStore::in_file(&path).await?,
+    };
+    Ok(Arc::new(store))
 }

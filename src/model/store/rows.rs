@@ -36,7 +36,7 @@ pub struct Append {
     /// Unique per sender for ever.
     pub key: Key,
     /// `Join` also inserts the member (`joined_seq`, `delivered` and `read` = its seq), `Leave` also deletes it; an owner who leaves hands the
-    /// group to its oldest member. Both count as a change of membership.
+    /// group to the member who joined first, and whoever joins a group without an owner owns it.
     pub kind: MessageKind,
     /// The text; empty for a join or a leave.
     pub body: String,
@@ -65,8 +65,10 @@ pub enum Outcome {
     NotMember,
     /// A `Join` of somebody who is a member already.
     AlreadyMember,
-    /// There is no such conversation (a `Join` of a direct conversation too).
+    /// There is no such conversation, or none to join or leave (a direct one), or nobody who could join (no such user).
     NotFound,
+    /// The database refuses this entry, and only this one: the log holds what it should not. Trying again does not help.
+    Refused,
 }
 
 /// Where members of a conversation are.
@@ -144,7 +146,7 @@ pub struct CursorMoved {
     pub delivered: Seq,
     /// Where it stands now.
     pub read: Seq,
-    /// How many members the conversation has.
+    /// How many members the conversation has; counted no further than [`COUNTED_MEMBERS`](super::COUNTED_MEMBERS).
     pub members: u64,
 }
 

@@ -44,6 +44,7 @@ impl ServiceError {
             ),
             Outcome::NotMember => Self::not_member(),
             Outcome::NotFound => Self::not_found("there is no such conversation"),
+            Outcome::Refused => Self::new(ErrorCode::Internal, "the log refuses this message"),
             Outcome::Stored { .. } | Outcome::Repeat { .. } | Outcome::AlreadyMember => {
                 Self::new(ErrorCode::Internal, "the message was stored after all")
             }

@@ -1,0 +1,234 @@
+//! The log on SQLite: in a file, for the nodes of one machine, or in memory.
+//!
+//! Each method is one query string, or two for a transaction that decides something in between, because every trip to a connection's thread
+//! costs as much as a small statement. Batches travel as one JSON array.
+
+mod accounts;
+mod append;
+mod checkpoint;
+mod connections;
+mod decode;
+mod directs;
+mod entries;
+mod failure;
+mod file_lock;
+mod groups;
+mod heads;
+mod memberships;
+mod nodes;
+mod open;
+mod presence;
+mod readers;
+mod resolve;
+#[cfg(test)]
+mod standstill;
+#[cfg(test)]
+mod tests;
+
+use std::path::Path;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use tokio::sync::Mutex;
+use tokio::task::JoinHandle;
+use tokio_util::sync::{CancellationToken, DropGuard};
+
+use super::{
+    Append, Beat, Beaten, Changes, Claim, Claimed, CursorMoved, CursorUpdate, Head, History, Meta, NodeRow, Outcome, Page, Presence,
+    PresenceChange, Range, Store, StoreError, User,
+};
+use crate::model::{ConversationId, Group, Membership, Message, Millis, Name, NodeId, UserId};
+use connections::Connections;
+
+/// A log on SQLite. Dropping it stops its background task; [`Store::close`] also waits for what is running.
+#[derive(Debug)]
+pub(super) struct SqliteStore {
+    meta: Meta,
+    connections: Arc<Connections>,
+    checkpointer: Mutex<Option<JoinHandle<()>>>,
+    stop: CancellationToken,
+    _stop_on_drop: DropGuard,
+}
+
+impl SqliteStore {
+    /// Opens a new log in memory.
+    pub(super) async fn in_memory() -> Result<Self, StoreError> {
+        let (connection, meta) = open::in_memory().await?;
+        Ok(Self::new(meta, Connections::in_memory(connection)))
+    }
+
+    /// Opens the log in a file, and creates it when it is missing.
+    pub(super) async fn in_file(path: &Path) -> Result<Self, StoreError> {
+        let (connection, meta, path, lock) = open::in_file(path).await?;
+        let cannot = |error| failure::store_error("opening the log a second time", error);
+        let own = checkpoint::connect(&path).await.map_err(cannot)?;
+        let mut store = Self::new(meta, Connections::in_file(connection, path, lock));
+        let task = checkpoint::run(Arc::clone(&store.connections), own, store.stop.clone());
+        *store.checkpointer.get_mut() = Some(tokio::spawn(task));
+        Ok(store)
+    }
+
+    fn new(meta: Meta, connections: Connections) -> Self {
+        let stop = CancellationToken::new();
+        let _stop_on_drop = stop.clone().drop_guard();
+        Self { meta, connections: Arc::new(connections), checkpointer: Mutex::default(), stop, _stop_on_drop }
+    }
+}
+
+#[async_trait]
+impl Store for SqliteStore {
+    fn meta(&self) -> &Meta {
+        &self.meta
+    }
+
+    async fn now(&self) -> Result<Millis, StoreError> {
+        self.read_clock().await
+    }
+
+    async fn user_create(&self, name: &Name, password_hash: &str) -> Result<UserId, StoreError> {
+        self.create_user(name, password_hash).await
+    }
+
+    async fn user_by_name(&self, name: &Name) -> Result<Option<User>, StoreError> {
+        self.find_user_by_name(name).await
+    }
+
+    async fn user_by_id(&self, user: UserId) -> Result<Option<User>, StoreError> {
+        self.find_user_by_id(user).await
+    }
+
+    async fn direct(&self, pairs: &[(UserId, UserId)]) -> Result<Vec<Option<ConversationId>>, StoreError> {
+        if pairs.is_empty() {
+            return Ok(Vec::new());
+        }
+        self.find_or_create_directs(pairs).await
+    }
+
+    async fn group_create(&self, owner: UserId, name: &str, description: &str) -> Result<Group, StoreError> {
+        self.create_group(owner, name, description).await
+    }
+
+    async fn group(&self, conversation: ConversationId) -> Result<Option<Group>, StoreError> {
+        self.find_group(conversation).await
+    }
+
+    async fn append(&self, entries: &[Append]) -> Result<Vec<Outcome>, StoreError> {
+        if entries.is_empty() {
+            return Ok(Vec::new());
+        }
+        self.append_batch(entries).await
+    }
+
+    async fn presence(&self, conversations: &[ConversationId], except: &NodeId) -> Result<Vec<Presence>, StoreError> {
+        if conversations.is_empty() {
+            return Ok(Vec::new());
+        }
+        self.find_nodes_of_members(conversations, except).await
+    }
+
+    async fn heads(&self, conversations: &[ConversationId]) -> Result<Vec<Head>, StoreError> {
+        if conversations.is_empty() {
+            return Ok(Vec::new());
+        }
+        self.read_heads(conversations).await
+    }
+
+    async fn messages(&self, ranges: &[Range], limit: usize) -> Result<Vec<Message>, StoreError> {
+        if ranges.is_empty() || limit == 0 {
+            return Ok(Vec::new());
+        }
+        self.read_ranges(ranges, limit).await
+    }
+
+    async fn history(
+        &self,
+        user: UserId,
+        conversation: ConversationId,
+        page: Page,
+        limit: usize,
+    ) -> Result<Option<History>, StoreError> {
+        self.read_page(user, conversation, page, limit).await
+    }
+
+    async fn conversations_of(&self, users: &[UserId]) -> Result<Vec<(UserId, Head)>, StoreError> {
+        if users.is_empty() {
+            return Ok(Vec::new());
+        }
+        self.read_heads_of_users(users).await
+    }
+
+    async fn memberships(
+        &self,
+        users: &[UserId],
+        before: Option<ConversationId>,
+        limit: usize,
+    ) -> Result<Vec<Membership>, StoreError> {
+        if users.is_empty() || limit == 0 {
+            return Ok(Vec::new());
+        }
+        self.read_memberships(users, before, limit).await
+    }
+
+    async fn memberships_in(
+        &self,
+        conversations: &[ConversationId],
+        users: &[UserId],
+    ) -> Result<Vec<Membership>, StoreError> {
+        if conversations.is_empty() || users.is_empty() {
+            return Ok(Vec::new());
+        }
+        self.read_memberships_in(conversations, users).await
+    }
+
+    async fn cursors(&self, updates: &[CursorUpdate]) -> Result<Vec<CursorMoved>, StoreError> {
+        if updates.is_empty() {
+            return Ok(Vec::new());
+        }
+        self.raise_cursors(updates).await
+    }
+
+    async fn changes(&self, since: Millis) -> Result<Changes, StoreError> {
+        self.read_changes(since).await
+    }
+
+    async fn presence_change(&self, node: &NodeId, epoch: u64, changes: &[PresenceChange]) -> Result<bool, StoreError> {
+        self.change_presence(node, epoch, changes).await
+    }
+
+    async fn online(&self, users: &[UserId]) -> Result<Vec<UserId>, StoreError> {
+        if users.is_empty() {
+            return Ok(Vec::new());
+        }
+        self.find_online(users).await
+    }
+
+    async fn node_claim(&self, claim: &Claim) -> Result<Claimed, StoreError> {
+        self.claim_node(claim).await
+    }
+
+    async fn node_beat(&self, beat: &Beat) -> Result<Beaten, StoreError> {
+        self.beat_node(beat).await
+    }
+
+    async fn nodes(&self) -> Result<(Millis, Vec<NodeRow>), StoreError> {
+        self.read_nodes().await
+    }
+
+    async fn node_expire(&self, node: &NodeId, epoch: u64) -> Result<bool, StoreError> {
+        self.expire_node(node, epoch).await
+    }
+
+    async fn node_release(&self, node: &NodeId, epoch: u64) -> Result<(), StoreError> {
+        self.release_node(node, epoch).await
+    }
+
+    async fn close(&self) {
+        self.stop.cancel();
+        if let Some(checkpointer) = self.checkpointer.lock().await.take()
+            && let Err(error) = checkpointer.await
+        {
+            tracing::error!(%error, "the checkpointer of the log has failed");
+        }
+        self.connections.close().await;
+    }
+}
