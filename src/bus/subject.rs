@@ -1,3 +1,4 @@
+use std::borrow::Borrow;
 use std::fmt;
 use std::sync::Arc;
 
@@ -28,6 +29,13 @@ impl Subject {
 
     /// Returns the text.
     pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+/// Lets a table be searched by what arrived from the broker.
+impl Borrow<str> for Subject {
+    fn borrow(&self) -> &str {
         &self.0
     }
 }
