@@ -15,8 +15,8 @@ pub fn backends() -> Vec<BusKind> {
     kinds
 }
 
-/// Makes the bus that the config names. A broker that is away is no error: the bus starts without it and connects when it can. All buses of
-/// kind `memory` in one process share one broker.
+/// Makes the bus that the config names. A broker that is away is no error: the bus starts without it and connects when
+/// it can. All buses of kind `memory` in one process share one broker.
 pub async fn connect(config: &BusConfig) -> Result<Arc<dyn MessageBus>, BusError> {
     config.validate()?;
     match config.kind {

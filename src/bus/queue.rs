@@ -11,11 +11,12 @@ use super::subscription::BusEvent;
 /// How many messages wait for one subscriber before further ones are dropped.
 pub(super) const QUEUE_MESSAGES: usize = 4096;
 
-/// A bounded queue that is filled without waiting. When it is full, messages are dropped and counted, and the subscriber finds `Lost` behind
-/// the messages that fitted; everything is dropped until it has read that far, then `Resumed` follows.
+/// A bounded queue that is filled without waiting. When it is full, messages are dropped and counted, and the
+/// subscriber finds `Lost` behind the messages that fitted; everything is dropped until it has read that far, then
+/// `Resumed` follows.
 ///
-/// `Lost` and `Resumed` take no place of a message. They alternate, and two pairs never stand side by side, so there are at most twice as
-/// many of them as messages.
+/// `Lost` and `Resumed` take no place of a message. They alternate, and two pairs never stand side by side, so there
+/// are at most twice as many of them as messages.
 #[derive(Debug)]
 pub(super) struct Queue {
     inner: Mutex<Inner>,
@@ -54,7 +55,8 @@ impl Queue {
         }
     }
 
-    /// Adds a message, or drops and counts it. Tells whether this drop began an overflow. Never blocks for longer than another call here.
+    /// Adds a message, or drops and counts it. Tells whether this drop began an overflow. Never blocks for longer than
+    /// another call here.
     pub(super) fn push(&self, payload: Bytes) -> bool {
         let mut inner = self.lock();
         if inner.closed {

@@ -48,14 +48,16 @@ impl RedisBackend {
         if !matches!(info.addr(), ConnectionAddr::Tcp(..)) {
             return Err(broken(expected));
         }
-        // RESP3 delivers messages and answers on one connection; Nagle's algorithm would hold small batches back for 40 ms.
+        // RESP3 delivers messages and answers on one connection; Nagle's algorithm would hold small batches back for 40
+        // ms.
         let settings = info.redis_settings().clone().set_protocol(ProtocolVersion::RESP3);
         let info = info.set_redis_settings(settings).set_tcp_settings(TcpSettings::default().set_nodelay(true));
         let client = Client::open(info).map_err(|error| broken(expected).caused_by(error))?;
         Ok(Self { client, url: url.clone() })
     }
 
-    /// Opens one connection. Neither has a deadline of its own in the client library: the supervisor has one for each call.
+    /// Opens one connection. Neither has a deadline of its own in the client library: the supervisor has one for each
+    /// call.
     async fn open(&self, incoming: Incoming) -> Result<MultiplexedConnection, BusError> {
         let receiver = Receiver { incoming };
         let config = AsyncConnectionConfig::new()
@@ -199,7 +201,7 @@ fn bus_error(error: RedisError) -> BusError {
         ErrorKind::RESP3NotSupported => {
             (BusErrorKind::Rejected, "this Redis is too old for the bus: use Redis 6 or newer")
         }
-        ErrorKind::AuthenticationFailed => {
+        _ if matches!(error.code(), Some("WRONGPASS" | "NOAUTH")) => {
             (BusErrorKind::Rejected, "Redis refused the user and password in bus.redis.url")
         }
         ErrorKind::Server(_) | ErrorKind::Extension => (BusErrorKind::Rejected, "Redis refused a command"),
@@ -212,5 +214,56 @@ fn bus_error(error: RedisError) -> BusError {
 impl fmt::Debug for RedisBackend {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("RedisBackend").field("url", &self.url).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpListener;
+
+    use super::*;
+    use crate::bus::supervisor::Table;
+
+    /// Connects to a server that answers everything with one error.
+    async fn refused_with(answer: &'static str) -> BusError {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = BrokerUrl::new(format!("redis://:secret@{}", listener.local_addr().unwrap()));
+        let serve = async {
+            loop {
+                let (mut stream, _) = listener.accept().await.unwrap();
+                tokio::spawn(async move {
+                    let mut request = [0; 4096];
+                    while stream.read(&mut request).await.is_ok_and(|read| read > 0) {
+                        // The handshake is a pipeline of a few commands.
+                        if stream.write_all(answer.repeat(8).as_bytes()).await.is_err() {
+                            return;
+                        }
+                    }
+                });
+            }
+        };
+        let backend = RedisBackend::new(&url).unwrap();
+        tokio::select! {
+            connected = backend.connect(Incoming::new(Arc::new(Table::new()), 0)) => connected.err().unwrap(),
+            () = serve => unreachable!("a server never ends"),
+        }
+    }
+
+    #[tokio::test]
+    async fn a_redis_that_is_too_old_is_told_so() {
+        let error = refused_with("-ERR unknown command `HELLO`, with args beginning with: `3`\r\n").await;
+        assert_eq!(error.kind(), BusErrorKind::Rejected);
+        assert!(error.to_string().contains("use Redis 6"), "{error}");
+    }
+
+    #[tokio::test]
+    async fn a_wrong_password_is_told_so_and_not_shown() {
+        let error = refused_with("-WRONGPASS invalid username-password pair or user is disabled.\r\n").await;
+        assert_eq!(error.kind(), BusErrorKind::Rejected);
+        assert!(error.to_string().contains("bus.redis.url"), "{error:?}");
+        assert!(!format!("{error:?}").contains("secret"), "{error:?}");
     }
 }

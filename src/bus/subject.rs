@@ -5,7 +5,8 @@ use std::sync::Arc;
 /// The longest subject, in bytes.
 pub const MAX_SUBJECT_BYTES: usize = 120;
 
-/// A bus address: segments of `[A-Za-z0-9_-]` joined by `.`, at most 120 bytes. Every backend maps it to what its broker calls an address.
+/// A bus address: segments of `[A-Za-z0-9_-]` joined by `.`, at most 120 bytes. Every backend maps it to what its
+/// broker calls an address.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Subject(Arc<str>);
 

@@ -22,8 +22,9 @@ pub enum BusEvent {
 
 /// The events of one subject for one subscriber. Dropping it unsubscribes.
 ///
-/// The queue holds 4096 messages: a subscriber that does not keep up loses messages and sees `Lost`, then `Resumed`; other subscribers are
-/// not held up. `Lost` and `Resumed` alternate and are never dropped themselves; a loss whose `Resumed` was not read yet may swallow a second one.
+/// The queue holds 4096 messages: a subscriber that does not keep up loses messages and sees `Lost`, then `Resumed`;
+/// other subscribers are not held up. `Lost` and `Resumed` alternate and are never dropped themselves; a loss whose
+/// `Resumed` was not read yet may swallow a second one.
 pub struct Subscription {
     subject: Subject,
     queue: Arc<Queue>,

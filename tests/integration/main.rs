@@ -1,1 +1,5 @@
-fn main() {}
+//! Tests against real servers and real sockets.
+
+#[cfg(feature = "redis")]
+mod bus;
+mod harness;

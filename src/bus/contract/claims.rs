@@ -73,9 +73,6 @@ pub async fn a_subject_per_user_is_affordable(broker: &dyn ContractBroker) {
 
 /// While the broker does not answer, a publish is no success, if success is claimed to be the broker's word.
 pub async fn an_unconfirmed_publish_is_no_success(broker: &dyn ContractBroker) {
-    if !broker.may_be_broken() {
-        return;
-    }
     let bus = connected(broker).await;
     let subject = fresh("unconfirmed");
     broker.pause().await;
@@ -91,7 +88,7 @@ pub async fn an_unconfirmed_publish_is_no_success(broker: &dyn ContractBroker) {
 pub async fn what_was_accepted_survives_what_is_claimed(broker: &dyn ContractBroker) {
     let guarantees = broker.bus().await.guarantees();
     let claimed = [guarantees.at_least_once, guarantees.survives_broker_restart].contains(&Claim::Yes);
-    if !claimed || !broker.may_be_broken() {
+    if !claimed {
         return;
     }
     const MESSAGES: u64 = 100;

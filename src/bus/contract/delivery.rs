@@ -36,7 +36,8 @@ pub async fn each_subscriber_gets_a_copy(broker: &dyn ContractBroker) {
     }
 }
 
-/// Batches of one publisher arrive in the order in which they were given, if that is claimed; and all of them in any case.
+/// Batches of one publisher arrive in the order in which they were given, if that is claimed; and all of them in any
+/// case.
 pub async fn messages_of_one_publisher_arrive_in_order(broker: &dyn ContractBroker) {
     const MESSAGES: u64 = 2000;
     let (listener, publisher) = (connected(broker).await, connected(broker).await);
@@ -113,7 +114,8 @@ pub async fn a_dropped_subscription_gets_nothing_and_others_go_on(broker: &dyn C
     accepted(&*publisher, &subject, "still").await;
     assert_eq!(&message(&mut second).await[..], b"still");
     drop(second);
-    // The end of a subscription is carried out before one that is asked for later, so nothing sent after this one's barrier can arrive.
+    // The end of a subscription is carried out before one that is asked for later, so nothing sent after this one's
+    // barrier can arrive.
     let mut control_subscription = subscribed(&*listener, &control).await;
     let receipt = accepted(&*publisher, &subject, "nobody").await;
     if publisher.guarantees().counts_receivers == Claim::Yes {
@@ -134,7 +136,8 @@ pub async fn a_subject_can_be_left_and_joined_again_at_once(broker: &dyn Contrac
     }
 }
 
-/// A subscriber that reads nothing is told `Lost`, then `Resumed`, and hears everything afterwards; another one misses nothing.
+/// A subscriber that reads nothing is told `Lost`, then `Resumed`, and hears everything afterwards; another one misses
+/// nothing.
 pub async fn a_slow_subscriber_sees_lost_and_stalls_nobody(broker: &dyn ContractBroker) {
     const BATCH: u64 = 100;
     let (listener, publisher) = (connected(broker).await, connected(broker).await);

@@ -12,9 +12,6 @@ use crate::bus::{BusErrorKind, BusEvent, BusState, MessageBus, Subject, Subscrip
 
 /// An orderly restart.
 pub async fn a_restart_surfaces_and_heals(broker: &dyn ContractBroker) {
-    if !broker.may_be_broken() {
-        return;
-    }
     let mut nodes = Nodes::start(broker).await;
     broker.restart().await;
     nodes.have_lost().await;
@@ -23,9 +20,6 @@ pub async fn a_restart_surfaces_and_heals(broker: &dyn ContractBroker) {
 
 /// An end without warning, and a start after everybody has noticed.
 pub async fn a_kill_surfaces_and_heals(broker: &dyn ContractBroker) {
-    if !broker.may_be_broken() {
-        return;
-    }
     let mut nodes = Nodes::start(broker).await;
     broker.kill().await;
     nodes.have_lost().await;
@@ -36,9 +30,6 @@ pub async fn a_kill_surfaces_and_heals(broker: &dyn ContractBroker) {
 
 /// A broker that no longer answers though its connections stay open.
 pub async fn a_pause_surfaces_and_heals(broker: &dyn ContractBroker) {
-    if !broker.may_be_broken() {
-        return;
-    }
     let mut nodes = Nodes::start(broker).await;
     broker.pause().await;
     nodes.have_lost().await;
@@ -49,9 +40,6 @@ pub async fn a_pause_surfaces_and_heals(broker: &dyn ContractBroker) {
 
 /// The broker is restarted under load: up to `Lost` no message is missing, and from `Resumed` on neither.
 pub async fn a_loss_during_a_flood_surfaces_and_heals(broker: &dyn ContractBroker) {
-    if !broker.may_be_broken() {
-        return;
-    }
     let (listener, publisher) = (connected(broker).await, connected(broker).await);
     let subject = fresh("flood");
     let mut subscription = subscribed(&*listener, &subject).await;

@@ -1,13 +1,14 @@
 //! What every backend is held to: one list of cases, stamped on each of them against a real broker.
 //!
-//! A backend outside this crate enables the feature `contract`, implements [`ContractBroker`] and writes one line in a test file:
+//! A backend outside this crate enables the feature `contract`, implements [`ContractBroker`] and writes one line in a
+//! test file:
 //!
 //! ```ignore
-//! switchboard::bus_contract!(my_broker, MyBroker::start());
+//! switchboard::bus_contract!(my_broker, MyBroker::start);
 //! ```
 //!
-//! The expression makes an `Option<impl ContractBroker>` and is evaluated for each case, so each has a broker of its own to break. `None` is
-//! a skip, about which the expression has said enough itself.
+//! The function takes a [`Needs`] and makes an `Option<impl ContractBroker>`. It is called for each case. `None` is a
+//! skip, about which the function has said enough itself.
 
 pub mod claims;
 pub mod delivery;
@@ -26,14 +27,20 @@ use super::{BusError, BusEvent, BusState, MessageBus, Outgoing, Receipt, Subject
 /// How long anything may take before a case fails. Generous: a busy machine is no reason to fail.
 pub const DEADLINE: Duration = Duration::from_secs(30);
 
-/// A broker that the suite may use, and break where it is its own.
+/// What a case does to its broker.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Needs {
+    /// It only uses the broker, under subjects of its own.
+    Shared,
+    /// It breaks the broker, so it needs one that nobody else uses.
+    Own,
+}
+
+/// A broker that the suite uses, and breaks in the cases that need their [`Own`](Needs::Own).
 #[async_trait]
 pub trait ContractBroker: Send + Sync {
-    /// Makes a bus of its own connections. It need not be connected yet.
+    /// Makes a bus with connections of its own. It need not be connected yet.
     async fn bus(&self) -> Arc<dyn MessageBus>;
-
-    /// Tells whether the suite may break this broker. When it may not, the cases that have to are skipped and the methods below not called.
-    fn may_be_broken(&self) -> bool;
 
     /// Ends the broker without any warning.
     async fn kill(&self);
@@ -54,38 +61,37 @@ pub trait ContractBroker: Send + Sync {
 /// Stamps the contract on a backend: a module of its name with a test for each case.
 #[macro_export]
 macro_rules! bus_contract {
-    ($backend:ident, $broker:expr) => {
+    ($backend:ident, $start:path) => {
         mod $backend {
-            #[allow(unused_imports)]
             use super::*;
-            $crate::bus_contract! { @cases $broker;
-                delivery: a_publish_right_after_subscribe_arrives;
-                delivery: each_subscriber_gets_a_copy;
-                delivery: messages_of_one_publisher_arrive_in_order;
-                delivery: binary_payloads_arrive_unchanged;
-                delivery: ten_thousand_messages_of_concurrent_publishers_all_arrive;
-                delivery: a_dropped_subscription_gets_nothing_and_others_go_on;
-                delivery: a_subject_can_be_left_and_joined_again_at_once;
-                delivery: a_slow_subscriber_sees_lost_and_stalls_nobody;
-                claims: the_largest_payload_arrives_and_a_larger_one_is_refused;
-                claims: receivers_are_counted;
-                claims: a_subject_per_user_is_affordable;
-                claims: an_unconfirmed_publish_is_no_success;
-                claims: what_was_accepted_survives_what_is_claimed;
-                lifecycle: close_is_idempotent_and_flushes;
-                lifecycle: a_bus_without_its_broker_says_so_and_heals;
-                faults: a_restart_surfaces_and_heals;
-                faults: a_kill_surfaces_and_heals;
-                faults: a_pause_surfaces_and_heals;
-                faults: a_loss_during_a_flood_surfaces_and_heals;
+            $crate::bus_contract! { @cases $start;
+                Shared delivery: a_publish_right_after_subscribe_arrives;
+                Shared delivery: each_subscriber_gets_a_copy;
+                Shared delivery: messages_of_one_publisher_arrive_in_order;
+                Shared delivery: binary_payloads_arrive_unchanged;
+                Shared delivery: ten_thousand_messages_of_concurrent_publishers_all_arrive;
+                Shared delivery: a_dropped_subscription_gets_nothing_and_others_go_on;
+                Shared delivery: a_subject_can_be_left_and_joined_again_at_once;
+                Shared delivery: a_slow_subscriber_sees_lost_and_stalls_nobody;
+                Shared claims: the_largest_payload_arrives_and_a_larger_one_is_refused;
+                Shared claims: receivers_are_counted;
+                Shared claims: a_subject_per_user_is_affordable;
+                Own claims: an_unconfirmed_publish_is_no_success;
+                Own claims: what_was_accepted_survives_what_is_claimed;
+                Shared lifecycle: close_is_idempotent_and_flushes;
+                Own lifecycle: a_bus_without_its_broker_says_so_and_heals;
+                Own faults: a_restart_surfaces_and_heals;
+                Own faults: a_kill_surfaces_and_heals;
+                Own faults: a_pause_surfaces_and_heals;
+                Own faults: a_loss_during_a_flood_surfaces_and_heals;
             }
         }
     };
-    (@cases $broker:expr; $($group:ident: $case:ident;)*) => {
+    (@cases $start:path; $($needs:ident $group:ident: $case:ident;)*) => {
         $(
             #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
             async fn $case() {
-                if let Some(broker) = $broker {
+                if let Some(broker) = $start($crate::bus::contract::Needs::$needs).await {
                     $crate::bus::contract::$group::$case(&broker).await;
                 }
             }
@@ -176,10 +182,6 @@ mod memory {
             self.connect()
         }
 
-        fn may_be_broken(&self) -> bool {
-            true
-        }
-
         async fn kill(&self) {
             self.refuse(true);
             self.disconnect();
@@ -203,5 +205,9 @@ mod memory {
         }
     }
 
-    crate::bus_contract!(on_memory, Some(MemoryBroker::new()));
+    async fn start(_: Needs) -> Option<MemoryBroker> {
+        Some(MemoryBroker::new())
+    }
+
+    crate::bus_contract!(on_memory, start);
 }

@@ -30,8 +30,8 @@ pub enum Operation {
     Ping,
 }
 
-/// A broker inside this process. Clones are handles of the same broker; each [`connect`](Self::connect) makes a bus of its own on it, as
-/// each node has its own connection to a broker.
+/// A broker inside this process. Clones are handles of the same broker; each [`connect`](Self::connect) makes a bus of
+/// its own on it, as each node has its own connection to a broker.
 #[derive(Clone)]
 pub struct MemoryBroker {
     inner: Arc<Inner>,
@@ -49,11 +49,14 @@ struct State {
     attempts: u64,
     refusing: bool,
     drop_next: u64,
-    drop_if: Option<Box<dyn Fn(&Outgoing) -> bool + Send>>,
+    drop_if: Option<Filter>,
     delay: Duration,
-    /// Deliveries under way, in order. Once there was a delay, all deliveries go through it, so that none overtakes another.
+    /// Deliveries under way, in order. Once there was a delay, all deliveries go through it, so that none overtakes
+    /// another.
     line: Option<mpsc::Sender<Delivery>>,
 }
+
+type Filter = Box<dyn Fn(&Outgoing) -> bool + Send>;
 
 struct Delivery {
     due: Instant,

@@ -18,15 +18,17 @@ pub trait Backend: Debug + Send + Sync + 'static {
     /// Returns what this backend claims.
     fn guarantees(&self) -> Guarantees;
 
-    /// Connects once, without retries. The supervisor gives it 3 s and then drops the future. Everything that arrives later on goes to
-    /// `incoming`, which belongs to this one link.
+    /// Connects once, without retries. The supervisor gives it 3 s and then drops the future. Everything that arrives
+    /// later on goes to `incoming`, which belongs to this one link.
     fn connect(&self, incoming: Incoming) -> impl Future<Output = Result<Self::Link, BusError>> + Send;
 }
 
-/// One connection to a broker, without any recovery of its own: what breaks it is told to [`Incoming::broken`], then it is dropped whole.
+/// One connection to a broker, without any recovery of its own: what breaks it is told to [`Incoming::broken`], then it
+/// is dropped whole.
 ///
-/// All calls may run concurrently, except that `subscribe` and `unsubscribe` come one at a time. All of them may be cancelled, which happens
-/// only when the link is given up; no call needs a deadline of its own, for the supervisor has one for each.
+/// All calls may run concurrently, except that `subscribe` and `unsubscribe` come one at a time. All of them may be
+/// cancelled, which happens only when the link is given up; no call needs a deadline of its own, for the supervisor has
+/// one for each.
 pub trait Link: Send + Sync + 'static {
     /// Subscribes to at most 1000 subjects and returns once a publish from anywhere will arrive for each of them.
     /// [`BusErrorKind::Rejected`]: the broker refused, and none is subscribed. Any other error breaks the link.
@@ -38,14 +40,16 @@ pub trait Link: Send + Sync + 'static {
     /// Publishes in order; one result per message. No payload is larger than [`Guarantees::max_payload`].
     fn publish(&self, batch: Vec<Outgoing>) -> impl Future<Output = Vec<Result<Receipt, BusError>>> + Send;
 
-    /// Asks the broker for a sign of life on every connection of the link. An error, or no answer in 2 s, breaks the link.
+    /// Asks the broker for a sign of life on every connection of the link. An error, or no answer in 2 s, breaks the
+    /// link.
     fn ping(&self) -> impl Future<Output = Result<(), BusError>> + Send;
 
     /// Takes leave of the broker; the link is dropped afterwards.
     fn close(&self) -> impl Future<Output = Result<(), BusError>> + Send;
 }
 
-/// Where a link puts what arrives. Cloneable; nothing here waits, so it may be called on the client library's own receive task.
+/// Where a link puts what arrives. Cloneable; nothing here waits, so it may be called on the client library's own
+/// receive task.
 #[derive(Debug, Clone)]
 pub struct Incoming {
     table: Arc<Table>,
@@ -54,7 +58,7 @@ pub struct Incoming {
 }
 
 impl Incoming {
-    pub(super) fn new(table: Arc<Table>, link: u64) -> Self {
+    pub(in crate::bus) fn new(table: Arc<Table>, link: u64) -> Self {
         Self { table, link, breakage: Arc::new(Breakage::default()) }
     }
 

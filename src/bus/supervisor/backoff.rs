@@ -9,7 +9,8 @@ const SHORTEST: Duration = Duration::from_millis(100);
 /// The longest delay.
 const LONGEST: Duration = Duration::from_secs(1);
 
-/// Delays that grow from 100 ms to 1 s, each with jitter, so that the nodes of a cluster do not come back to a broker in step.
+/// Delays that grow from 100 ms to 1 s, each with jitter, so that the nodes of a cluster do not come back to a broker
+/// in step.
 #[derive(Debug)]
 pub(super) struct Backoff {
     ceiling: Duration,

@@ -1,7 +1,8 @@
 //! What all backends share: connecting for ever, subscribing again, finding half-open links, and saying so.
 //!
-//! A [`Backend`] only knows how to connect once. [`Supervised`] makes a [`MessageBus`] of it: one owner task connects, keeps the broker's
-//! subscriptions in line with ours, pings, and gives a broken link up whole. Publishing does not pass that task.
+//! A [`Backend`] only knows how to connect once. [`Supervised`] makes a [`MessageBus`] of it: one owner task connects,
+//! keeps the broker's subscriptions in line with ours, pings, and gives a broken link up whole. Publishing does not
+//! pass that task.
 
 mod backend;
 mod backoff;
@@ -135,7 +136,7 @@ impl<L: Link> Shared<L> {
             biased;
             results = tokio::time::timeout(PUBLISH_DEADLINE, live.link.publish(batch)) => results
                 .unwrap_or_else(|_| fail(count, BusErrorKind::Timeout, "the broker did not answer a publish")),
-            () = live.given_up.cancelled() => fail(count, BusErrorKind::Disconnected, "the bus was lost while publishing"),
+            () = live.given_up.cancelled() => fail(count, BusErrorKind::Disconnected, "the bus was lost meanwhile"),
         }
     }
 }

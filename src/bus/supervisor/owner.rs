@@ -101,7 +101,8 @@ impl<B: Backend> Owner<B> {
         }
     }
 
-    /// Does one piece of work; endings first, so that who has subscribed knows that what was dropped before is gone. A refusal concerns only those who ask for it now; of a subject that was effective before, it breaks the link.
+    /// Does one piece of work; endings first, so that who has subscribed knows that what was dropped before is gone. A
+    /// refusal concerns only those who ask for it now; of a subject that was effective before, it breaks the link.
     async fn carry_out(&self, link: &B::Link, work: Work, announced: bool) -> Result<(), BusError> {
         if !work.unsubscribe.is_empty() {
             within(BARRIER_DEADLINE, "the end of a subscription", link.unsubscribe(&work.unsubscribe)).await?;

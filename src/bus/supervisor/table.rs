@@ -15,8 +15,8 @@ pub(super) type Barrier = oneshot::Receiver<Result<(), BusError>>;
 
 /// The subjects of one bus. Written by subscribers and the owner task, read by the receive path.
 ///
-/// Subscribers only change what is wanted; the owner asks for [`work`](Self::work) and tells what came of it. So the last word on a subject
-/// always wins, however its subscribers come and go while the broker is answering.
+/// Subscribers only change what is wanted; the owner asks for [`work`](Self::work) and tells what came of it. So the
+/// last word on a subject always wins, however its subscribers come and go while the broker is answering.
 #[derive(Debug)]
 pub(in crate::bus) struct Table {
     inner: RwLock<Inner>,
@@ -63,7 +63,7 @@ pub(super) struct Work {
 }
 
 impl Table {
-    pub(super) fn new() -> Self {
+    pub(in crate::bus) fn new() -> Self {
         Self {
             inner: RwLock::new(Inner {
                 link: None,
@@ -141,8 +141,9 @@ impl Table {
         }
     }
 
-    /// Takes at most `limit` subjects to work on. When for the first time on a link there is nothing to do, everything wanted is effective:
-    /// the link counts as connected from then on, `announce` is called, and every subscriber that was told `Lost` is told `Resumed`.
+    /// Takes at most `limit` subjects to work on. When for the first time on a link there is nothing to do, everything
+    /// wanted is effective: the link counts as connected from then on, `announce` is called, and every subscriber that
+    /// was told `Lost` is told `Resumed`.
     pub(super) fn work(&self, limit: usize, announce: impl FnOnce()) -> Option<Work> {
         let mut guard = self.write();
         let inner = &mut *guard;
@@ -196,7 +197,8 @@ impl Table {
         }
     }
 
-    /// Notes that the broker refused subscriptions. Their subscribers are told; the subjects are left alone until somebody asks again.
+    /// Notes that the broker refused subscriptions. Their subscribers are told; the subjects are left alone until
+    /// somebody asks again.
     pub(super) fn refused(&self, subjects: &[Subject], error: &BusError) {
         let mut guard = self.write();
         for subject in subjects {
@@ -224,7 +226,8 @@ impl Table {
         }
     }
 
-    /// Ends a link: messages of it no longer count, every subscriber is told `Lost`, and whoever waits for a barrier is told to give up.
+    /// Ends a link: messages of it no longer count, every subscriber is told `Lost`, and whoever waits for a barrier is
+    /// told to give up.
     pub(super) fn end(&self) {
         let mut guard = self.write();
         let inner = &mut *guard;
