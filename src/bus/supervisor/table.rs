@@ -297,3 +297,36 @@ impl Route {
 pub(super) fn closed() -> BusError {
     BusError::new(BusErrorKind::Closed, "the bus is closed")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::bus::BusEvent;
+
+    #[tokio::test]
+    async fn what_a_link_that_was_given_up_still_delivers_is_ignored() {
+        let table = Arc::new(Table::new());
+        let subject = Subject::new("a").unwrap();
+        let (mut subscription, _) = table.add(&subject).unwrap();
+        for link in [1, 2] {
+            table.begin(link);
+            let work = table.work(10, || {}).unwrap();
+            assert_eq!(work.subscribe, [subject.clone()]);
+            table.joined(&work.subscribe);
+            assert_eq!(table.work(10, || {}), None);
+            table.deliver(1, "a", Bytes::from_static(b"from the first link"));
+            table.deliver(2, "a", Bytes::from_static(b"from the second link"));
+            if link == 1 {
+                table.end();
+            }
+        }
+        table.close();
+        let mut events = Vec::new();
+        while let Some(event) = subscription.next().await {
+            events.push(event);
+        }
+        let message = |text: &'static str| BusEvent::Message(text.into());
+        let (first, second) = (message("from the first link"), message("from the second link"));
+        assert_eq!(events, [BusEvent::Lost, BusEvent::Resumed, first, BusEvent::Lost, BusEvent::Resumed, second]);
+    }
+}
