@@ -7,7 +7,6 @@
 mod check;
 mod error;
 mod layer;
-mod sections;
 
 use std::ffi::OsString;
 use std::path::Path;
@@ -17,9 +16,10 @@ use figment::providers::Serialized;
 use serde::{Deserialize, Serialize};
 
 pub use error::{ConfigError, ConfigErrorKind, Problem};
-pub use sections::{BusConfig, StoreConfig};
 
+use crate::bus::BusConfig;
 use crate::edge::EdgeConfig;
+use crate::model::store::StoreConfig;
 use crate::server::{AuthConfig, ClusterConfig, LimitsConfig, ListenConfig, NodeConfig};
 use layer::Layer;
 
@@ -106,8 +106,8 @@ impl Config {
             ("node", self.node.validate()),
             ("listen", self.listen.validate()),
             ("cluster", self.cluster.validate()),
-            ("bus", self.bus.validate()),
-            ("store", self.store.validate()),
+            ("bus", self.bus.validate().err().map(|e| ("kind", e.to_string())).into_iter().collect()),
+            ("store", self.store.validate().err().map(|e| ("url", e.to_string())).into_iter().collect()),
             ("auth", self.auth.validate()),
             ("limits", self.limits.validate()),
             ("edge", self.edge.validate()),

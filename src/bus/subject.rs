@@ -1,10 +1,12 @@
+use std::borrow::Borrow;
 use std::fmt;
 use std::sync::Arc;
 
 /// The longest subject, in bytes.
 pub const MAX_SUBJECT_BYTES: usize = 120;
 
-/// A bus address: segments of `[A-Za-z0-9_-]` joined by `.`, at most 120 bytes. Every backend maps it to what its broker calls an address.
+/// A bus address: segments of `[A-Za-z0-9_-]` joined by `.`, at most 120 bytes. Every backend maps it to what its
+/// broker calls an address.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Subject(Arc<str>);
 
@@ -28,6 +30,13 @@ impl Subject {
 
     /// Returns the text.
     pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+/// Lets a table be searched by what arrived from the broker.
+impl Borrow<str> for Subject {
+    fn borrow(&self) -> &str {
         &self.0
     }
 }

@@ -2,10 +2,10 @@
 
 #![allow(clippy::unwrap_used, reason = "a panic is how a test fails, in its helpers too")]
 
-#[allow(missing_docs, unreachable_pub)]
-mod harness;
-
+#[cfg(feature = "redis")]
+mod bus;
 mod config;
+mod harness;
 mod layers;
 mod nginx;
 mod store;

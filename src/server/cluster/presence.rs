@@ -106,7 +106,8 @@ impl PresenceBook {
         for change in changes.iter().filter(|change| change.here) {
             book.written.insert(change.user);
             for done in book.waiting.remove(&change.user).unwrap_or_default() {
-                drop(done.send(()));
+                // Whoever waited may have given up.
+                done.send(()).unwrap_or(());
             }
         }
     }

@@ -145,7 +145,7 @@ async fn pass(
     };
     match swept.await {
         Ok(next) => {
-            waiting.into_iter().for_each(|done| drop(done.send(())));
+            waiting.into_iter().for_each(|done| done.send(()).unwrap_or(()));
             let later = core.repairs.lock().sweep.is_some().then(|| sweeper.next());
             Ok([next, later, sweeper.suspects_due()].into_iter().flatten().min())
         }

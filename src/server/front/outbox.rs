@@ -8,8 +8,11 @@ use metrics::counter;
 use tokio::sync::Notify;
 
 use crate::model::{ConversationId, Seq};
-use crate::protocol::{Close, CloseReason, RequestId, ServerFrame};
+use crate::protocol::{Close, CloseReason, MAX_SERVER_FRAME, RequestId, ServerFrame};
 use crate::telemetry;
+
+/// A client for which this much waits is closed, whatever it is that waits.
+const MAX_REPLIES: usize = 4 * MAX_SERVER_FRAME;
 
 /// The frames for one connection.
 ///
@@ -195,11 +198,6 @@ impl Outbox {
         }
     }
 
-    /// Tells whether replies alone have outgrown every bound: the client does not read.
-    pub(crate) fn is_overgrown(&self) -> bool {
-        self.lock().bytes > self.limit.saturating_mul(8).max(crate::protocol::MAX_SERVER_FRAME * 2)
-    }
-
     /// Queues the `closing` frame behind everything else; the connection closes when it is written. The first reason wins.
     pub(crate) fn close(&self, reason: CloseReason, after_ms: u64, id: Option<RequestId>) {
         let mut state = self.lock();
@@ -250,6 +248,12 @@ impl Outbox {
     fn push(&self, state: &mut State, item: Item) {
         state.bytes += item.frame().map_or(0, Bytes::len);
         state.queue.push_back(item);
+        if state.bytes > self.limit.saturating_mul(8).max(MAX_REPLIES) && state.closing.is_none() {
+            // Requests wait while the outbox is half full: only a client that never reads comes here.
+            state.queue.clear();
+            state.closing = Some((CloseReason::Slow, 0));
+            state.sealed = true;
+        }
         // The writer takes until nothing is left, so it need be told only once in between.
         if !std::mem::replace(&mut state.told, true) {
             self.changed.notify_one();

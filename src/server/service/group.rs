@@ -96,6 +96,6 @@ fn text<'a>(field: &str, text: &'a str, least: usize, most: usize) -> Result<&'a
 }
 
 fn frame(id: Option<RequestId>, group: Group) -> ServerFrame {
-    let Group { conversation, name, description, head, members } = group;
+    let Group { conversation, name, description, head, members, .. } = group;
     ServerFrame::Group { id, conversation, name, description, head, members }
 }

@@ -1,3 +1,20 @@
-//! Real programs to test against.
+//! Real servers for tests: each on a free port, with its data in a temporary folder, ended with the test that started
+//! it.
 
-pub mod nginx;
+#![cfg_attr(not(feature = "redis"), allow(dead_code, unused_imports, reason = "only the tests of Redis use all of it"))]
+
+mod eventually;
+pub(crate) mod nginx;
+mod ports;
+#[cfg(feature = "redis")]
+pub(crate) mod redis;
+
+pub(crate) use eventually::eventually;
+pub(crate) use ports::free_port;
+
+/// Says loudly that a case is skipped, or fails it where brokers are required.
+pub(crate) fn skip(what: &str, get: &str) {
+    let required = std::env::var_os("REQUIRE_BROKERS").is_some_and(|value| value != "0" && !value.is_empty());
+    assert!(!required, "REQUIRE_BROKERS is set and there is no {what}; get it: {get}");
+    eprintln!("SKIPPED: there is no {what}; get it: {get}");
+}

@@ -34,8 +34,8 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::{
-    Append, Beat, Beaten, Changes, Claim, Claimed, CursorMoved, CursorUpdate, Head, History, Meta, NodeRow, Outcome, Page, Presence,
-    PresenceChange, Range, Store, StoreError, User,
+    Append, Beat, Beaten, Changes, Claim, Claimed, CursorMoved, CursorUpdate, Head, History, Meta, NodeRow, Outcome,
+    Page, Presence, PresenceChange, Range, Store, StoreError, User,
 };
 use crate::model::{ConversationId, Group, Membership, Message, Millis, Name, NodeId, UserId};
 use connections::Connections;
