@@ -220,6 +220,19 @@ mod tests {
     }
 
     #[test]
+    fn a_link_that_is_back_does_not_resume_an_overflow_that_was_not_read() {
+        let queue = Queue::new(true);
+        for n in 0..=QUEUE_MESSAGES {
+            queue.push(payload(n));
+        }
+        queue.link_lost();
+        queue.link_resumed();
+        queue.push(payload(0));
+        assert_eq!(queue.dropped(), 2);
+        assert_eq!(read_all(&queue)[QUEUE_MESSAGES..], [BusEvent::Lost, BusEvent::Resumed]);
+    }
+
+    #[test]
     fn a_full_queue_takes_lost_and_resumed() {
         let queue = Queue::new(true);
         for n in 0..QUEUE_MESSAGES {

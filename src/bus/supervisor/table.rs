@@ -311,7 +311,7 @@ mod tests {
         for link in [1, 2] {
             table.begin(link);
             let work = table.work(10, || {}).unwrap();
-            assert_eq!(work.subscribe, [subject.clone()]);
+            assert_eq!(work.subscribe, std::slice::from_ref(&subject));
             table.joined(&work.subscribe);
             assert_eq!(table.work(10, || {}), None);
             table.deliver(1, "a", Bytes::from_static(b"from the first link"));
