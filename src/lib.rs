@@ -4,6 +4,7 @@
 //! implementation.
 
 pub mod bus;
+pub mod client;
 pub mod duration;
 pub mod model;
 pub mod protocol;
