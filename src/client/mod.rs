@@ -22,3 +22,6 @@ pub use error::{ClientError, ClientErrorKind};
 pub use event::{Brief, Disconnect, Event, Events, Observer, Sent, Welcome};
 pub use handle::{ChatClient, ConversationsPage, GroupInfo, HistoryPage, Sending, to_conversation, to_user};
 pub use options::Options;
+
+#[cfg(test)]
+mod tests;
