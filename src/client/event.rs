@@ -160,6 +160,9 @@ pub trait Observer: Send + 'static {
     /// Takes a message, once each and ascending per conversation.
     fn message(&mut self, message: &Brief<'_>);
 
+    /// Takes a message that the server sent although this session, or the `since` of its login, has it. Users of events never see one.
+    fn duplicate(&mut self, _message: &Brief<'_>) {}
+
     /// Takes the outcome of one of the client's own sends.
     fn sent(&mut self, key: &Key, outcome: Result<&Sent, &ClientError>);
 

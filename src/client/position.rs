@@ -25,17 +25,21 @@ pub(crate) struct Position {
     above: BTreeMap<Seq, Seq>,
     /// Up to where `received` was sent on this connection.
     confirmed: Seq,
+    /// Up to here the present connection may send nothing, because it was told that this client has it.
+    resumed: Seq,
+    /// Up to here a live message may come although it is had: a page of history has overtaken it.
+    paged: Seq,
 }
 
 impl Position {
     /// Makes the position of a conversation whose messages up to `had` are had.
     pub(crate) fn after(had: Seq) -> Self {
-        Self { start: Start::Settled, next: had + 1, above: BTreeMap::new(), confirmed: had }
+        Self { start: Start::Settled, next: had + 1, above: BTreeMap::new(), confirmed: had, resumed: had, paged: 0 }
     }
 
     /// Makes the position of a conversation of which nothing is known yet but, perhaps, where to ask from.
     pub(crate) fn open(since: Option<Seq>) -> Self {
-        Self { start: Start::Open { since }, next: 1, above: BTreeMap::new(), confirmed: 0 }
+        Self { start: Start::Open { since }, next: 1, above: BTreeMap::new(), confirmed: 0, resumed: 0, paged: 0 }
     }
 
     /// Takes a live message; `false`: it is had already.
@@ -107,6 +111,22 @@ impl Position {
     /// Forgets what the last connection confirmed, when the next server knows less.
     pub(crate) fn server_knows(&mut self, delivered: Seq) {
         self.confirmed = self.confirmed.min(delivered);
+    }
+
+    /// Notes that a new connection was told how far this client is.
+    pub(crate) fn resume(&mut self) {
+        self.resumed = self.prefix().unwrap_or(0);
+        self.paged = 0;
+    }
+
+    /// Notes that a page of history reached `seq`.
+    pub(crate) fn paged(&mut self, seq: Seq) {
+        self.paged = self.paged.max(seq);
+    }
+
+    /// Tells whether a message that is had should not have come on this connection.
+    pub(crate) fn is_repeated(&self, seq: Seq, live: bool) -> bool {
+        seq <= self.resumed || (live && seq > self.paged)
     }
 
     fn has(&self, seq: Seq) -> bool {

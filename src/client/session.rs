@@ -46,6 +46,18 @@ pub(crate) enum Ended {
     Silent,
 }
 
+/// How a message came.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Origin {
+    Live,
+    /// Between `welcome` and `caught_up`.
+    CatchUp,
+    /// In a page of history.
+    Page,
+    /// Live, and kept back while pages were fetched, which may have brought it too.
+    Parked,
+}
+
 /// What outlives a connection, and what each frame does to it. No sockets and no clocks in here.
 #[derive(Debug)]
 pub(crate) struct Session {
@@ -137,6 +149,9 @@ impl Session {
         self.me = Some(welcome.user);
         self.catching_up = true;
         self.paging.begin(Vec::new());
+        for position in self.positions.values_mut() {
+            position.resume();
+        }
         for view in &welcome.conversations {
             match self.positions.get_mut(&view.conversation) {
                 None => {
@@ -192,7 +207,7 @@ impl Session {
     /// Takes a line from the server.
     pub(crate) fn line(&mut self, line: &Bytes, now: Instant) -> Result<(), Ended> {
         if line.starts_with(MESSAGE) {
-            return self.message(line);
+            return self.live(line);
         }
         if line.starts_with(SENT)
             && let Ok(sent) = serde_json::from_slice::<SentLine<'_>>(line)
@@ -210,7 +225,7 @@ impl Session {
 
     fn frame(&mut self, frame: ServerFrame, line: &Bytes, now: Instant) -> Result<(), Ended> {
         match frame {
-            ServerFrame::Message(_) => self.message(line)?,
+            ServerFrame::Message(_) => self.live(line)?,
             ServerFrame::Sent { id, key, conversation, seq, at } => {
                 self.sent(id.as_ref().and_then(number_of), key.as_str(), Sent { conversation, seq, at });
             }
@@ -256,17 +271,20 @@ impl Session {
         Ok(())
     }
 
-    fn message(&mut self, line: &Bytes) -> Result<(), Ended> {
+    fn live(&mut self, line: &Bytes) -> Result<(), Ended> {
+        self.message(line, if self.catching_up { Origin::CatchUp } else { Origin::Live })
+    }
+
+    fn message(&mut self, line: &Bytes, origin: Origin) -> Result<(), Ended> {
         let unreadable = |e| Ended::Broken(garbled(e));
         if matches!(self.sink, Sink::Direct(_)) {
             let brief: Brief<'_> = serde_json::from_slice(line).map_err(unreadable)?;
-            if !self.paging.hold(brief.conversation, brief.seq, line) && self.takes(&brief, self.catching_up) {
+            if !self.paging.hold(brief.conversation, brief.seq, line) && self.takes(&brief, origin) {
                 self.hand_out(&brief);
             }
         } else {
             let message: Message = serde_json::from_slice(line).map_err(unreadable)?;
-            if !self.paging.hold(message.conversation, message.seq, line)
-                && self.takes(&Brief::from(&message), self.catching_up)
+            if !self.paging.hold(message.conversation, message.seq, line) && self.takes(&Brief::from(&message), origin)
             {
                 self.sink.event(Event::Message(message));
             }
@@ -281,14 +299,26 @@ impl Session {
     }
 
     /// Notes a message; `false`: its user has it already.
-    fn takes(&mut self, brief: &Brief<'_>, from_the_log: bool) -> bool {
+    fn takes(&mut self, brief: &Brief<'_>, origin: Origin) -> bool {
         let position = self.positions.entry(brief.conversation).or_insert_with(|| Position::open(None));
         let was_unconfirmed = position.is_unconfirmed();
-        let new = if from_the_log { position.logged(brief.seq) } else { position.message(brief.seq) };
+        let new = match origin {
+            Origin::CatchUp => position.logged(brief.seq),
+            Origin::Page => {
+                position.paged(brief.seq);
+                position.logged(brief.seq)
+            }
+            Origin::Live | Origin::Parked => position.message(brief.seq),
+        };
         if !was_unconfirmed && position.is_unconfirmed() {
             self.unconfirmed.push(brief.conversation);
         }
         if !new {
+            let repeated = matches!(origin, Origin::Live | Origin::CatchUp)
+                && position.is_repeated(brief.seq, origin == Origin::Live);
+            if let (true, Sink::Direct(observer)) = (repeated, &mut self.sink) {
+                observer.duplicate(brief);
+            }
             return false;
         }
         if Some(brief.from) == self.me {
@@ -365,7 +395,7 @@ impl Session {
         }
         let last = messages.last().map(|message| message.seq);
         for message in messages {
-            if self.takes(&Brief::from(&message), true) {
+            if self.takes(&Brief::from(&message), Origin::Page) {
                 match &mut self.sink {
                     Sink::Direct(observer) => observer.message(&Brief::from(&message)),
                     sink => sink.event(Event::Message(message)),
@@ -382,7 +412,7 @@ impl Session {
 
     fn next_gap(&mut self) -> Result<(), Ended> {
         for line in self.paging.finish() {
-            self.message(&line)?;
+            self.message(&line, Origin::Parked)?;
         }
         self.ask_or_finish();
         Ok(())
