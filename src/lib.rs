@@ -3,8 +3,10 @@
 //! Start with `docs/ARCHITECTURE.md` for the map. [`bus::MessageBus`] and [`model::store::Store`] are the two boundaries that have more than one
 //! implementation.
 
+pub mod bench;
 pub mod bus;
 pub mod cli;
+pub mod client;
 pub mod config;
 pub mod duration;
 pub mod edge;

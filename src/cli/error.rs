@@ -3,6 +3,7 @@ use std::error::Error;
 use crate::bus::{BusError, BusErrorKind};
 use crate::config::ConfigError;
 use crate::model::store::{StoreError, StoreErrorKind};
+use crate::server::{ClaimError, StartError};
 use crate::telemetry::TelemetryError;
 
 /// Why the program ends without success.
@@ -23,6 +24,9 @@ pub enum CliError {
     /// The bus cannot be used.
     #[error(transparent)]
     Bus(#[from] BusError),
+    /// A node cannot start or go on.
+    #[error(transparent)]
+    Start(#[from] StartError),
     /// Anything else.
     #[error("{context}")]
     Failed {
@@ -31,6 +35,12 @@ pub enum CliError {
         /// What went wrong.
         source: Option<Box<dyn Error + Send + Sync>>,
     },
+}
+
+impl From<ClaimError> for CliError {
+    fn from(error: ClaimError) -> Self {
+        Self::Start(StartError::Claim(error))
+    }
 }
 
 impl CliError {
@@ -55,7 +65,9 @@ impl CliError {
                 StoreErrorKind::Conflict | StoreErrorKind::Internal => 1,
             },
             Self::Bus(e) if e.kind() == BusErrorKind::Config => 78,
-            Self::Bus(_) | Self::Failed { .. } => 1,
+            Self::Start(StartError::Claim(_)) => 69,
+            Self::Start(StartError::Config(_)) => 78,
+            Self::Start(_) | Self::Bus(_) | Self::Failed { .. } => 1,
         }
     }
 }

@@ -2,6 +2,8 @@
 
 mod error;
 pub mod nginx;
+pub mod serve;
+pub mod up;
 
 use std::path::PathBuf;
 
@@ -38,6 +40,10 @@ pub struct Globals {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Starts a two-node cluster in this process and shows that it works (the default)
+    Up(up::Args),
+    /// Runs one node until it is told to stop
+    Serve(serve::Args),
     /// Works for the Nginx balancer in front of the nodes
     Nginx(nginx::Args),
 }
@@ -45,7 +51,12 @@ enum Command {
 impl Globals {
     /// Reads the config that these flags and the environment ask for.
     pub fn load_config(&self) -> Result<Config, ConfigError> {
-        Config::load(self.config.as_deref(), &Overrides::default().set("--bus", "bus.kind", self.bus.clone()))
+        Config::load(self.config.as_deref(), &self.overrides())
+    }
+
+    /// Returns what these flags say about the config; a subcommand may add its own.
+    pub fn overrides(&self) -> Overrides {
+        Overrides::default().set("--bus", "bus.kind", self.bus.clone())
     }
 }
 
@@ -57,9 +68,10 @@ impl Cli {
 
     /// Runs the subcommand.
     pub async fn run(self) -> Result<(), CliError> {
-        match self.command {
-            Some(Command::Nginx(args)) => nginx::run(args, &self.globals).await,
-            None => Err(CliError::Usage("name a subcommand; `switchboard --help` lists them".to_owned())),
+        match self.command.unwrap_or(Command::Up(up::Args::default())) {
+            Command::Up(args) => up::run(args, &self.globals).await,
+            Command::Serve(args) => serve::run(args, &self.globals).await,
+            Command::Nginx(args) => nginx::run(args, &self.globals).await,
         }
     }
 }

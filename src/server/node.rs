@@ -17,7 +17,7 @@ use super::core::Core;
 use super::flow::{self, Appender, CommitGate, Locals, Repairs, Router, Timelines};
 use super::service::{self, Cursors, LogReader, Passwords, Tokens};
 use super::{front, http};
-use crate::bus::{BusError, MessageBus, Subject};
+use crate::bus::{BusError, MessageBus, Subject, Subscription};
 use crate::model::store::{NodeState, Store};
 use crate::protocol::CloseReason;
 
@@ -141,7 +141,7 @@ impl NodeBuilder {
         };
         let (tcp_name, http_name) = (advertised(tcp), advertised(http));
         let lease = cluster::claim(&*store, &node.id, &tcp_name, &http_name, node.weight).await?;
-        let inbox = bus.subscribe(&subject).await?;
+        let inbox = subscribe(&*bus, &subject).await?;
         let health = Health::new(bus.state().borrow().is_connected(), lease.started_at());
         let ((appender, posts), (router, work)) = (Appender::new(), Router::new());
         let core = Arc::new(Core {
@@ -235,6 +235,16 @@ impl Node {
         lease.abort();
         tracing::info!(node = %core.node, in_time, "the node has stopped");
         in_time
+    }
+}
+
+/// Subscribes; a link that breaks meanwhile is no error.
+async fn subscribe(bus: &dyn MessageBus, subject: &Subject) -> Result<Subscription, BusError> {
+    loop {
+        match bus.subscribe(subject).await {
+            Err(error) if error.is_retryable() => tracing::debug!(%error, "the inbox is subscribed again"),
+            result => return result,
+        }
     }
 }
 

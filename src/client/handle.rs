@@ -1,0 +1,228 @@
+use std::pin::Pin;
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::{Context, Poll};
+
+use tokio::sync::{mpsc, oneshot};
+use tokio_util::sync::CancellationToken;
+
+use super::owner::{Command, Owner};
+use super::sink::Sink;
+use super::{ClientError, Events, Observer, Options, Sent};
+use crate::model::{ConversationId, Key, Message, Seq, UserId};
+use crate::protocol::{CloseReason, ConversationView, RequestBody, SendTarget, ServerFrame};
+
+/// How many requests wait in the handle's queue; whoever asks for more waits for room.
+const COMMANDS: usize = 256;
+
+/// A user's connection to the cluster, kept alive for as long as the handle or one of its clones lives.
+///
+/// One task owns the socket. It reconnects for ever, trying the servers in turn, resumes each conversation after the last seq of its contiguous
+/// prefix, and repeats unacknowledged sends with the keys they had, in order. Its user therefore sees every conversation ascending, each
+/// message once, and nothing missing but what it sent itself.
+///
+/// Queues: 256 requests before the task and up to 1024 (4 MiB) on their way, then callers wait; events as [`Events`] says.
+#[derive(Debug, Clone)]
+pub struct ChatClient {
+    commands: mpsc::Sender<Command>,
+    close: CancellationToken,
+}
+
+/// A message on its way into the log; resolves when the server has acknowledged or refused it. Dropping it does not call the message back.
+#[derive(Debug)]
+#[must_use = "without waiting for it nobody learns whether the message was stored"]
+pub struct Sending {
+    key: Key,
+    answer: oneshot::Receiver<Result<Sent, ClientError>>,
+}
+
+/// A page of a conversation.
+#[derive(Debug, Clone)]
+pub struct HistoryPage {
+    /// Ascending.
+    pub messages: Vec<Message>,
+    /// There is more in the direction that was asked for.
+    pub more: bool,
+}
+
+/// A page of the list of conversations.
+#[derive(Debug, Clone)]
+pub struct ConversationsPage {
+    /// Most recently changed first.
+    pub conversations: Vec<ConversationView>,
+    /// There are more.
+    pub more: bool,
+}
+
+/// A group that was created or joined.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct GroupInfo {
+    /// Its conversation.
+    pub conversation: ConversationId,
+    /// Its name.
+    pub name: String,
+    /// What it is about.
+    pub description: String,
+    /// Its last seq.
+    pub head: Seq,
+    /// How many members it has.
+    pub members: u64,
+}
+
+impl ChatClient {
+    /// Connects and logs in; fails when no server can be reached or the login is refused. Later failures are events, not errors.
+    pub async fn connect(options: Options) -> Result<(Self, Events), ClientError> {
+        let (events, queue) = mpsc::channel(options.events.max(1));
+        let client = Self::start(options, Sink::queue(events)).await?;
+        Ok((client, Events { queue }))
+    }
+
+    /// Connects and logs in as [`ChatClient::connect`] does, and tells `observer` everything instead of queueing events.
+    pub async fn observe(options: Options, observer: Box<dyn Observer>) -> Result<Self, ClientError> {
+        Self::start(options, Sink::Direct(observer)).await
+    }
+
+    async fn start(options: Options, sink: Sink) -> Result<Self, ClientError> {
+        let (commands, queue) = mpsc::channel(COMMANDS);
+        let close = CancellationToken::new();
+        let mut owner = Owner::new(options, sink, queue, close.clone());
+        let connection = owner.first().await?;
+        tokio::spawn(owner.run(connection));
+        Ok(Self { commands, close })
+    }
+
+    /// Queues a message under a new key and returns what resolves when it is in the log. Messages are written in the order of these
+    /// calls. One that the server is too busy for is repeated, and may then stand behind later ones that were under way already.
+    /// Waits for room in the queue; cancelled while waiting, nothing was sent.
+    pub async fn send(&self, target: SendTarget, body: impl Into<String>) -> Result<Sending, ClientError> {
+        self.send_keyed(new_key(), target, body).await
+    }
+
+    /// Queues a message as [`ChatClient::send`] does, under a key of the caller's, which must be unique per user for ever.
+    pub async fn send_keyed(
+        &self,
+        key: Key,
+        target: SendTarget,
+        body: impl Into<String>,
+    ) -> Result<Sending, ClientError> {
+        let (done, answer) = oneshot::channel();
+        let command = Command::Send { key: key.clone(), target, body: body.into(), done };
+        self.commands.send(command).await.map_err(|_| ClientError::Closed)?;
+        Ok(Sending { key, answer })
+    }
+
+    /// Creates a group. It is not repeated when the connection breaks meanwhile ([`ClientError::OutcomeUnknown`]).
+    pub async fn group_create(&self, name: &str, description: Option<&str>) -> Result<GroupInfo, ClientError> {
+        let (name, description) = (name.to_owned(), description.map(str::to_owned));
+        group(self.ask(RequestBody::GroupCreate { name, description }, true).await?)
+    }
+
+    /// Becomes a member of a group.
+    pub async fn group_join(&self, conversation: ConversationId) -> Result<GroupInfo, ClientError> {
+        group(self.ask(RequestBody::GroupJoin { conversation }, false).await?)
+    }
+
+    /// Ceases to be a member of a group.
+    pub async fn group_leave(&self, conversation: ConversationId) -> Result<(), ClientError> {
+        self.ask(RequestBody::GroupLeave { conversation }, false).await.map(drop)
+    }
+
+    /// Reads the newest messages of a conversation, or those below `before`; 50 unless `limit` says otherwise, at most 200.
+    pub async fn history(
+        &self,
+        conversation: ConversationId,
+        before: Option<Seq>,
+        limit: Option<u64>,
+    ) -> Result<HistoryPage, ClientError> {
+        match self.ask(RequestBody::History { conversation, before, after: None, limit }, false).await? {
+            ServerFrame::History { messages, more, .. } => Ok(HistoryPage { messages, more }),
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    /// Reads the list of conversations, or what comes after `before` in it.
+    pub async fn conversations(
+        &self,
+        before: Option<ConversationId>,
+        limit: Option<u64>,
+    ) -> Result<ConversationsPage, ClientError> {
+        match self.ask(RequestBody::Conversations { before, limit }, false).await? {
+            ServerFrame::Conversations { conversations, more, .. } => Ok(ConversationsPage { conversations, more }),
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    /// Ends the session and the client. Whatever still waits for an answer fails; wait for it first.
+    pub async fn logout(&self) -> Result<(), ClientError> {
+        let outcome = self.ask(RequestBody::Logout {}, true).await;
+        self.close().await;
+        match outcome {
+            Err(ClientError::Ended(close)) if close.code == CloseReason::Logout.code() => Ok(()),
+            Err(error) => Err(error),
+            Ok(_) => Ok(()),
+        }
+    }
+
+    /// Closes the connection, after confirming what was received, and waits until it is done. The session's token stays good. Whatever still
+    /// waits for an answer fails; wait for it first.
+    pub async fn close(&self) {
+        self.close.cancel();
+        self.commands.closed().await;
+    }
+
+    async fn ask(&self, body: RequestBody, once: bool) -> Result<ServerFrame, ClientError> {
+        let (done, answer) = oneshot::channel();
+        self.commands.send(Command::Request { body, once, done }).await.map_err(|_| ClientError::Closed)?;
+        answer.await.unwrap_or(Err(ClientError::Closed))
+    }
+}
+
+impl Sending {
+    /// Returns the message's key.
+    pub fn key(&self) -> &Key {
+        &self.key
+    }
+}
+
+impl Future for Sending {
+    type Output = Result<Sent, ClientError>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        Pin::new(&mut self.answer).poll(cx).map(|outcome| outcome.unwrap_or(Err(ClientError::Closed)))
+    }
+}
+
+/// Makes a target of a user.
+pub fn to_user(to: UserId) -> SendTarget {
+    SendTarget::User { to }
+}
+
+/// Makes a target of a conversation.
+pub fn to_conversation(conversation: ConversationId) -> SendTarget {
+    SendTarget::Conversation { conversation }
+}
+
+/// Makes a key that no other process makes: a random prefix per process, because a client that began to count anew after a restart would be
+/// given the seqs of its old messages.
+fn new_key() -> Key {
+    static PREFIX: OnceLock<String> = OnceLock::new();
+    static COUNTER: AtomicU64 = AtomicU64::new(0);
+    let prefix = PREFIX.get_or_init(|| format!("{:016x}", rand::random::<u64>()));
+    let number = COUNTER.fetch_add(1, Ordering::Relaxed);
+    Key::new(&format!("{prefix}-{number}")).expect("37 bytes at most")
+}
+
+fn group(frame: ServerFrame) -> Result<GroupInfo, ClientError> {
+    match frame {
+        ServerFrame::Group { conversation, name, description, head, members, .. } => {
+            Ok(GroupInfo { conversation, name, description, head, members })
+        }
+        other => Err(unexpected(&other)),
+    }
+}
+
+fn unexpected(frame: &ServerFrame) -> ClientError {
+    let line = frame.to_line();
+    let shown = String::from_utf8_lossy(&line[..line.len().min(60)]).into_owned();
+    ClientError::Protocol(format!("an answer that does not fit: {shown}"))
+}
