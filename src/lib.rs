@@ -1,7 +1,7 @@
 //! Switchboard: a chat cluster whose inter-node message bus is pluggable.
 //!
-//! Start with `docs/ARCHITECTURE.md` for the map. [`bus::MessageBus`] and [`model::store::Store`] are the two boundaries that have more than one
-//! implementation.
+//! Start with `docs/ARCHITECTURE.md` for the map. [`bus::MessageBus`] and [`model::store::Store`] are the two
+//! boundaries that have more than one implementation.
 
 pub mod bench;
 pub mod bus;

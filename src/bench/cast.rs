@@ -27,10 +27,11 @@ pub struct Spoken {
 
 /// Follows nicks through a log.
 ///
-/// A rename keeps its user, however long the chain and whether or not it leads back. A nick that is taken over by a rename belongs to the one
-/// who took it: on IRC nobody else can have it at that moment, so its former holder is gone, whatever the log shows. A nick that nobody
-/// holds goes to whom it belonged last, or else to the user who is named after it, unless that one is present under another nick; then
-/// it is somebody new. Nicks that fold to the same name are one.
+/// A rename keeps its user, however long the chain and whether or not it leads back. A nick that is taken over by a
+/// rename belongs to the one who took it: on IRC nobody else can have it at that moment, so its former holder is gone,
+/// whatever the log shows. A nick that nobody holds goes to whom it belonged last, or else to the user who is named
+/// after it, unless that one is present under another nick; then it is somebody new. Nicks that fold to the same name
+/// are one.
 #[derive(Debug, Default)]
 struct Nicks {
     people: Vec<Person>,
@@ -123,7 +124,8 @@ fn fold(nick: &str) -> String {
     Name::new(nick).map_or_else(|_| nick.to_lowercase(), |name| name.fold())
 }
 
-/// Makes a name of a nick: what a name may not hold becomes `_`, what is too long is cut, and what is taken gets a number.
+/// Makes a name of a nick: what a name may not hold becomes `_`, what is too long is cut, and what is taken gets a
+/// number.
 fn free_name(nick: &str, taken: &mut HashSet<String>) -> Name {
     for attempt in 1_u64.. {
         let suffix = if attempt == 1 { String::new() } else { format!("~{attempt}") };

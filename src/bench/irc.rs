@@ -1,7 +1,9 @@
 //! Logs of IRC channels, as bots and clients write them, read byte by byte: not every byte of theirs is UTF-8.
 //!
-//! `[HH:MM] <nick> text`, `[HH:MM] * nick does`, `=== nick [host] has joined #channel`, `has left`, `has quit`, `=== a is now known as b`,
-//! `=== nick does` (older logs write actions so). The time may lack its brackets or have seconds; `***` and `-!-` stand for `===` too.
+//! `[HH:MM] <nick> text`, `[HH:MM] * nick does`, `=== nick [host] has joined #channel`, `has left`, `has quit`, `=== a
+//! is now known as b`,
+//! `=== nick does` (older logs write actions so). The time may lack its brackets or have seconds; `***` and `-!-` stand
+//! for `===` too.
 
 use std::collections::HashSet;
 

@@ -23,8 +23,9 @@ pub enum Arrival {
 
 /// The books of one run.
 ///
-/// A receiver expects each acknowledged text of its conversations from its join on, except what it sent itself in the same session. It is
-/// kept as ranges of seqs with one gap per own message, so 500 receivers of 20,000 messages are a few megabytes.
+/// A receiver expects each acknowledged text of its conversations from its join on, except what it sent itself in the
+/// same session. It is kept as ranges of seqs with one gap per own message, so 500 receivers of 20,000 messages are a
+/// few megabytes.
 #[derive(Debug, Default)]
 pub struct Ledger {
     parties: Vec<(UserId, String)>,

@@ -122,7 +122,8 @@ struct Broker {
 }
 
 impl Broker {
-    /// Takes the broker of the config if it answers; in place of a Redis that does not, a private one; in place of that, none.
+    /// Takes the broker of the config if it answers; in place of a Redis that does not, a private one; in place of
+    /// that, none.
     async fn find(config: &BusConfig) -> Result<Self, CliError> {
         let configured = bus::connect(config).await?;
         let name = config.kind.name().to_owned();

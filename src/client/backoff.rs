@@ -5,8 +5,8 @@ use rand::RngExt;
 const FIRST: Duration = Duration::from_millis(100);
 const LONGEST: Duration = Duration::from_secs(5);
 
-/// How long to wait between attempts to connect: full jitter under a bound that doubles from 100 ms to 5 s, so that clients that lost
-/// the same server do not come back in one wave.
+/// How long to wait between attempts to connect: full jitter under a bound that doubles from 100 ms to 5 s, so that
+/// clients that lost the same server do not come back in one wave.
 #[derive(Debug, Default)]
 pub(crate) struct Backoff {
     failures: u32,

@@ -40,8 +40,8 @@ impl Connection {
         self.flush().await
     }
 
-    /// Waits for the next frame; `None`: the server closed the connection. Frames of a type that this version does not know are passed
-    /// over. Cancel-safe.
+    /// Waits for the next frame; `None`: the server closed the connection. Frames of a type that this version does not
+    /// know are passed over. Cancel-safe.
     pub async fn next(&mut self) -> io::Result<Option<ServerFrame>> {
         while let Some(line) = self.next_line().await? {
             if let Some(frame) = parse(&line)? {

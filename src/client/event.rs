@@ -64,7 +64,8 @@ pub enum Disconnect {
 pub enum Event {
     /// A session has begun, the first one or one after a disconnect.
     Welcome(Welcome),
-    /// An entry of a conversation. Each comes once, ascending per conversation; what is missing in between are this client's own sends.
+    /// An entry of a conversation. Each comes once, ascending per conversation; what is missing in between are this
+    /// client's own sends.
     Message(Message),
     /// Everything that was missed has been handed out.
     CaughtUp,
@@ -108,9 +109,10 @@ pub enum Event {
 
 /// The receiving end of a client's events: a bounded queue.
 ///
-/// When it is full the client stops reading its socket, acknowledgements included, until there is room again: the server bounds what it keeps
-/// for this session and lets it catch up from the log, so nothing is lost. A task that waits for [`Sending`](super::Sending) must
-/// therefore not be the one that reads the events. Dropping `Events` throws later events away and never stops the client.
+/// When it is full the client stops reading its socket, acknowledgements included, until there is room again: the
+/// server bounds what it keeps for this session and lets it catch up from the log, so nothing is lost. A task that
+/// waits for [`Sending`](super::Sending) must therefore not be the one that reads the events. Dropping `Events` throws
+/// later events away and never stops the client.
 #[derive(Debug)]
 pub struct Events {
     pub(crate) queue: mpsc::Receiver<Event>,
@@ -154,13 +156,14 @@ impl<'a> From<&'a Message> for Brief<'a> {
     }
 }
 
-/// Hears what one client receives, inside the client's own task: the way for programs that run thousands of clients and look at a few fields
-/// of each message. The methods must not block.
+/// Hears what one client receives, inside the client's own task: the way for programs that run thousands of clients and
+/// look at a few fields of each message. The methods must not block.
 pub trait Observer: Send + 'static {
     /// Takes a message, once each and ascending per conversation.
     fn message(&mut self, message: &Brief<'_>);
 
-    /// Takes a message that the server sent although this session, or the `since` of its login, has it. Users of events never see one.
+    /// Takes a message that the server sent although this session, or the `since` of its login, has it. Users of events
+    /// never see one.
     fn duplicate(&mut self, _message: &Brief<'_>) {}
 
     /// Takes the outcome of one of the client's own sends.

@@ -17,18 +17,20 @@ const COMMANDS: usize = 256;
 
 /// A user's connection to the cluster, kept alive for as long as the handle or one of its clones lives.
 ///
-/// One task owns the socket. It reconnects for ever, trying the servers in turn, resumes each conversation after the last seq of its contiguous
-/// prefix, and repeats unacknowledged sends with the keys they had, in order. Its user therefore sees every conversation ascending, each
-/// message once, and nothing missing but what it sent itself.
+/// One task owns the socket. It reconnects for ever, trying the servers in turn, resumes each conversation after the
+/// last seq of its contiguous prefix, and repeats unacknowledged sends with the keys they had, in order. Its user
+/// therefore sees every conversation ascending, each message once, and nothing missing but what it sent itself.
 ///
-/// Queues: 256 requests before the task and up to 1024 (4 MiB) on their way, then callers wait; events as [`Events`] says.
+/// Queues: 256 requests before the task and up to 1024 (4 MiB) on their way, then callers wait; events as [`Events`]
+/// says.
 #[derive(Debug, Clone)]
 pub struct ChatClient {
     commands: mpsc::Sender<Command>,
     close: CancellationToken,
 }
 
-/// A message on its way into the log; resolves when the server has acknowledged or refused it. Dropping it does not call the message back.
+/// A message on its way into the log; resolves when the server has acknowledged or refused it. Dropping it does not
+/// call the message back.
 #[derive(Debug)]
 #[must_use = "without waiting for it nobody learns whether the message was stored"]
 pub struct Sending {
@@ -70,14 +72,16 @@ pub struct GroupInfo {
 }
 
 impl ChatClient {
-    /// Connects and logs in; fails when no server can be reached or the login is refused. Later failures are events, not errors.
+    /// Connects and logs in; fails when no server can be reached or the login is refused. Later failures are events,
+    /// not errors.
     pub async fn connect(options: Options) -> Result<(Self, Events), ClientError> {
         let (events, queue) = mpsc::channel(options.events.max(1));
         let client = Self::start(options, Sink::queue(events)).await?;
         Ok((client, Events { queue }))
     }
 
-    /// Connects and logs in as [`ChatClient::connect`] does, and tells `observer` everything instead of queueing events.
+    /// Connects and logs in as [`ChatClient::connect`] does, and tells `observer` everything instead of queueing
+    /// events.
     pub async fn observe(options: Options, observer: Box<dyn Observer>) -> Result<Self, ClientError> {
         Self::start(options, Sink::Direct(observer)).await
     }
@@ -91,14 +95,15 @@ impl ChatClient {
         Ok(Self { commands, close })
     }
 
-    /// Queues a message under a new key and returns what resolves when it is in the log. Messages are written in the order of these
-    /// calls. One that the server is too busy for is repeated, and may then stand behind later ones that were under way already.
-    /// Waits for room in the queue; cancelled while waiting, nothing was sent.
+    /// Queues a message under a new key and returns what resolves when it is in the log. Messages are written in the
+    /// order of these calls. One that the server is too busy for is repeated, and may then stand behind later ones that
+    /// were under way already. Waits for room in the queue; cancelled while waiting, nothing was sent.
     pub async fn send(&self, target: SendTarget, body: impl Into<String>) -> Result<Sending, ClientError> {
         self.send_keyed(new_key(), target, body).await
     }
 
-    /// Queues a message as [`ChatClient::send`] does, under a key of the caller's, which must be unique per user for ever.
+    /// Queues a message as [`ChatClient::send`] does, under a key of the caller's, which must be unique per user for
+    /// ever.
     pub async fn send_keyed(
         &self,
         key: Key,
@@ -127,7 +132,8 @@ impl ChatClient {
         self.ask(RequestBody::GroupLeave { conversation }, false).await.map(drop)
     }
 
-    /// Reads the newest messages of a conversation, or those below `before`; 50 unless `limit` says otherwise, at most 200.
+    /// Reads the newest messages of a conversation, or those below `before`; 50 unless `limit` says otherwise, at most
+    /// 200.
     pub async fn history(
         &self,
         conversation: ConversationId,
@@ -163,8 +169,8 @@ impl ChatClient {
         }
     }
 
-    /// Closes the connection, after confirming what was received, and waits until it is done. The session's token stays good. Whatever still
-    /// waits for an answer fails; wait for it first.
+    /// Closes the connection, after confirming what was received, and waits until it is done. The session's token stays
+    /// good. Whatever still waits for an answer fails; wait for it first.
     pub async fn close(&self) {
         self.close.cancel();
         self.commands.closed().await;
@@ -202,8 +208,8 @@ pub fn to_conversation(conversation: ConversationId) -> SendTarget {
     SendTarget::Conversation { conversation }
 }
 
-/// Makes a key that no other process makes: a random prefix per process, because a client that began to count anew after a restart would be
-/// given the seqs of its old messages.
+/// Makes a key that no other process makes: a random prefix per process, because a client that began to count anew
+/// after a restart would be given the seqs of its old messages.
 fn new_key() -> Key {
     static PREFIX: OnceLock<String> = OnceLock::new();
     static COUNTER: AtomicU64 = AtomicU64::new(0);

@@ -9,7 +9,8 @@ use super::{ClientError, Connection, Disconnect, Options, Welcome};
 use crate::model::{ConversationId, Seq};
 use crate::protocol::{Close, ErrorCode, Login, Password, Request, RequestBody, RequestId, ServerFrame};
 
-/// How long a server may take to answer a login. Hashing a password is slow on purpose, and a cluster that has just come back has a queue.
+/// How long a server may take to answer a login. Hashing a password is slow on purpose, and a cluster that has just
+/// come back has a queue.
 const ANSWER_WITHIN: Duration = Duration::from_secs(30);
 
 /// What a login needs.

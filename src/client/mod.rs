@@ -1,4 +1,5 @@
-//! The client side of the wire: a connection that survives the loss of its server without losing, repeating or reordering a message.
+//! The client side of the wire: a connection that survives the loss of its server without losing, repeating or
+//! reordering a message.
 //!
 //! [`ChatClient`] is what programs use. [`Connection`] is the bare framed socket below it, for drivers and tests.
 

@@ -5,14 +5,15 @@ use bytes::Bytes;
 use crate::model::{ConversationId, Seq};
 use crate::protocol::MemberMore;
 
-/// How many live frames of the conversation being paged are kept; when there are more, all are dropped and paging goes further instead.
+/// How many live frames of the conversation being paged are kept; when there are more, all are dropped and paging goes
+/// further instead.
 const MAX_PARKED: usize = 512;
 
 /// How many bytes of such frames are kept.
 const MAX_PARKED_BYTES: usize = 1024 * 1024;
 
-/// The conversations of which a login sent only the oldest part: the rest is fetched page by page, one conversation after the other, and
-/// nothing live of them is handed out before that.
+/// The conversations of which a login sent only the oldest part: the rest is fetched page by page, one conversation
+/// after the other, and nothing live of them is handed out before that.
 #[derive(Debug, Default)]
 pub(crate) struct Paging {
     gaps: VecDeque<MemberMore>,
@@ -51,8 +52,8 @@ impl Paging {
 
     /// Keeps a live frame back if its conversation is not paged to its end; `false`: hand it out.
     ///
-    /// Frames of conversations whose turn has not come are dropped, as are all when too many wait: the pages then go as far as the
-    /// dropped ones did.
+    /// Frames of conversations whose turn has not come are dropped, as are all when too many wait: the pages then go as
+    /// far as the dropped ones did.
     pub(crate) fn hold(&mut self, conversation: ConversationId, seq: Seq, line: &Bytes) -> bool {
         let Some(place) = self.gaps.iter().position(|gap| gap.conversation == conversation) else { return false };
         let gap = &mut self.gaps[place];
@@ -71,7 +72,8 @@ impl Paging {
 
     /// Notes that a page reached `last` (`None`: it was empty); `true`: another page is needed.
     ///
-    /// The page's own `more` does not count: frames that were dropped after the server read the page may have extended the gap.
+    /// The page's own `more` does not count: frames that were dropped after the server read the page may have extended
+    /// the gap.
     pub(crate) fn reached(&mut self, last: Option<Seq>) -> bool {
         let Some(gap) = self.gaps.front_mut() else { return false };
         match last {

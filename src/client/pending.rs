@@ -78,8 +78,8 @@ impl Pending {
         self.entries.get(&number).is_some_and(|entry| !matches!(entry.waiter, Waiter::Reply { .. }))
     }
 
-    /// Writes a request again after `wait`, because the server was too busy for it. Nothing newer is written before it; what was under way
-    /// already may get ahead of it.
+    /// Writes a request again after `wait`, because the server was too busy for it. Nothing newer is written before it;
+    /// what was under way already may get ahead of it.
     pub(crate) fn refused(&mut self, number: u64, now: Instant, wait: Duration) {
         if let Some(entry) = self.entries.get_mut(&number) {
             entry.written = false;

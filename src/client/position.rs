@@ -7,15 +7,17 @@ use crate::model::Seq;
 enum Start {
     /// `next` is exact.
     Settled,
-    /// The first message settles it. Until then the client asks for everything above `since` when it comes back, or, without it, leaves
-    /// the choice to the server's own cursor.
+    /// The first message settles it. Until then the client asks for everything above `since` when it comes back, or,
+    /// without it, leaves the choice to the server's own cursor.
     Open { since: Option<Seq> },
 }
 
-/// How far one conversation has got: which seqs this client has, by messages it handed out and by its own acknowledged sends.
+/// How far one conversation has got: which seqs this client has, by messages it handed out and by its own acknowledged
+/// sends.
 ///
-/// `sent` and `message` are unordered between themselves, so an own seq may be known before lower ones have come. Only the contiguous
-/// prefix is ever confirmed to the server or named in `since`; what is above a gap is kept as ranges, a few words each.
+/// `sent` and `message` are unordered between themselves, so an own seq may be known before lower ones have come. Only
+/// the contiguous prefix is ever confirmed to the server or named in `since`; what is above a gap is kept as ranges, a
+/// few words each.
 #[derive(Debug, Clone)]
 pub(crate) struct Position {
     start: Start,
@@ -48,7 +50,8 @@ impl Position {
             return false;
         }
         if self.start != Start::Settled {
-            // Live messages come in order without gaps but own ones, so this is the first that is meant for this client.
+            // Live messages come in order without gaps but own ones, so this is the first that is meant for this
+            // client.
             let first = self.above.first_key_value().map_or(seq, |(&own, _)| own.min(seq));
             self.settle(first);
         }

@@ -19,7 +19,8 @@ use crate::protocol::{
     ServerFrame,
 };
 
-/// How the lines of the two frequent frames begin. Reading them as what they are, instead of as one of all frames, costs a third.
+/// How the lines of the two frequent frames begin. Reading them as what they are, instead of as one of all frames,
+/// costs a third.
 const MESSAGE: &[u8] = br#"{"type":"message","#;
 const SENT: &[u8] = br#"{"type":"sent","#;
 

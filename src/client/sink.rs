@@ -6,7 +6,8 @@ use super::{Event, Observer};
 
 /// Where a client's events go.
 pub(crate) enum Sink {
-    /// To a bounded queue. What one frame produced beyond its room waits in the backlog; no further frame is read until that is empty.
+    /// To a bounded queue. What one frame produced beyond its room waits in the backlog; no further frame is read until
+    /// that is empty.
     Queue { queue: mpsc::Sender<Event>, backlog: VecDeque<Event> },
     /// Into a callback.
     Direct(Box<dyn Observer>),

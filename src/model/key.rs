@@ -6,7 +6,8 @@ use serde::{Deserialize, Serialize};
 /// The longest key, in bytes.
 pub const MAX_KEY_BYTES: usize = 64;
 
-/// A client's name for one message: 1 to 64 bytes, unique per user for ever. A resend carries the same key and gets the first seq.
+/// A client's name for one message: 1 to 64 bytes, unique per user for ever. A resend carries the same key and gets the
+/// first seq.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct Key(Arc<str>);

@@ -8,8 +8,8 @@ use unicode_normalization::UnicodeNormalization;
 /// The longest name, in characters after normalization.
 pub const MAX_NAME_CHARS: usize = 32;
 
-/// A user's name: 1 to 32 characters after Unicode NFKC, none of them a space or a control character. Two names that fold to the
-/// same text are the same name.
+/// A user's name: 1 to 32 characters after Unicode NFKC, none of them a space or a control character. Two names that
+/// fold to the same text are the same name.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct Name(Arc<str>);

@@ -22,7 +22,8 @@ pub enum Line {
 
 /// Cuts a stream of bytes into lines.
 ///
-/// It holds at most one line and what was read behind it, and nothing at all between lines, so that an idle connection costs no buffer.
+/// It holds at most one line and what was read behind it, and nothing at all between lines, so that an idle connection
+/// costs no buffer.
 #[derive(Debug)]
 pub struct Codec {
     buffer: BytesMut,

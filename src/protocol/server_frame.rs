@@ -146,7 +146,8 @@ impl From<Membership> for ConversationView {
     }
 }
 
-/// A conversation of which `login` did not send everything: ask `history` from `next` on; live messages are above `until`.
+/// A conversation of which `login` did not send everything: ask `history` from `next` on; live messages are above
+/// `until`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[allow(missing_docs, reason = "the fields are the wire's")]
 pub struct MemberMore {

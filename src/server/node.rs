@@ -27,7 +27,8 @@ const PHASE: Duration = Duration::from_secs(5);
 /// Sessions that are sent away come back within this time, each after a part of it, in milliseconds.
 const COME_BACK_WITHIN_MS: u64 = 2_000;
 
-/// What a node is made of. `store` and `bus` may be shared with other nodes of the process, or come from outside the crate.
+/// What a node is made of. `store` and `bus` may be shared with other nodes of the process, or come from outside the
+/// crate.
 #[derive(Debug, Clone)]
 pub struct NodeBuilder {
     node: NodeConfig,
@@ -125,7 +126,8 @@ impl NodeBuilder {
         self
     }
 
-    /// Starts the node: takes its ports and its row, subscribes its inbox, and is ready. A bus that is away is no error: the node starts degraded.
+    /// Starts the node: takes its ports and its row, subscribes its inbox, and is ready. A bus that is away is no
+    /// error: the node starts degraded.
     pub async fn start(self) -> Result<Node, StartError> {
         let Self { node, listen, cluster, auth, limits, store, bus } = self;
         let passwords = Passwords::new(&auth).map_err(StartError::Config)?;
@@ -210,8 +212,9 @@ impl Node {
         }
     }
 
-    /// Stops in order: no new connections; sessions are told to come back elsewhere; what was accepted is committed, answered and published; cursors and
-    /// presence are written; the lease is given back. Every phase is bounded. Returns whether all of it was done in time.
+    /// Stops in order: no new connections; sessions are told to come back elsewhere; what was accepted is committed,
+    /// answered and published; cursors and presence are written; the lease is given back. Every phase is bounded.
+    /// Returns whether all of it was done in time.
     pub async fn stop(self) -> bool {
         let Self { core, unready, quit, quit_router, router, listeners, connections, tasks, lease, .. } = self;
         core.lease.set_state(NodeState::Draining);

@@ -1,5 +1,5 @@
-//! Plays a chat log against a cluster: a user per speaker, all in one group, each on its own connection, open loop, with a ledger that
-//! checks that everybody received everything exactly once and in order.
+//! Plays a chat log against a cluster: a user per speaker, all in one group, each on its own connection, open loop,
+//! with a ledger that checks that everybody received everything exactly once and in order.
 
 mod crew;
 mod report;
@@ -104,8 +104,8 @@ pub enum ReplayError {
     },
 }
 
-/// Plays a script and reports what became of every message. An error means that not everybody could get into the group and nothing was
-/// played; everything else is in the report.
+/// Plays a script and reports what became of every message. An error means that not everybody could get into the group
+/// and nothing was played; everything else is in the report.
 pub async fn replay(script: Script, plan: &Plan, progress: &watch::Sender<Progress>) -> Result<Report, ReplayError> {
     if script.lines.is_empty() {
         return Err(ReplayError::Empty);

@@ -98,7 +98,8 @@ impl Health {
     }
 }
 
-/// Watches the hearing until the node stops: tells clients, writes the node's row, and sweeps before it says that all is well.
+/// Watches the hearing until the node stops: tells clients, writes the node's row, and sweeps before it says that all
+/// is well.
 pub(crate) async fn run(core: Arc<Core>, stop: CancellationToken) {
     let mut heard = core.health.heard.subscribe();
     heard.mark_changed();

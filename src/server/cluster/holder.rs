@@ -1,4 +1,5 @@
-//! Which process holds a lease, so that a restart on the same machine need not wait for the lease of its dead predecessor.
+//! Which process holds a lease, so that a restart on the same machine need not wait for the lease of its dead
+//! predecessor.
 
 use std::fs;
 
@@ -8,7 +9,8 @@ pub(super) fn this_process() -> String {
     format!("{} pid {id} started {}", host(), started(id).unwrap_or_default())
 }
 
-/// Tells whether a described process is known to be dead: it was on this host and is gone, or its id belongs to another by now.
+/// Tells whether a described process is known to be dead: it was on this host and is gone, or its id belongs to another
+/// by now.
 pub(super) fn is_dead(holder: &str) -> bool {
     let mut words = holder.split(' ');
     let (Some(on), Some("pid"), Some(id), Some("started"), Some(then)) =

@@ -78,8 +78,8 @@ pub enum ClaimError {
     },
 }
 
-/// Takes the node's row: at once when it is free, run out, or held by a process that is known to be dead; otherwise the holder is watched, and
-/// a holder that beats keeps it.
+/// Takes the node's row: at once when it is free, run out, or held by a process that is known to be dead; otherwise the
+/// holder is watched, and a holder that beats keeps it.
 pub(crate) async fn claim(
     store: &dyn Store,
     node: &NodeId,
@@ -128,7 +128,8 @@ async fn take(
                 if beats {
                     return Err(ClaimError::Held { node: node.clone(), holder });
                 }
-                // A lease that nobody has renewed for two beats belongs to a dead process, or to one that will be fenced.
+                // A lease that nobody has renewed for two beats belongs to a dead process, or to one that will be
+                // fenced.
                 claim.take_over = started.elapsed() > WATCH_HOLDER;
                 sleep(LOOK_EVERY).await;
             }
@@ -175,7 +176,8 @@ impl Lease {
     }
 }
 
-/// Beats, and looks after the other nodes, until the node stops. Returns an error when another process has taken this node's place.
+/// Beats, and looks after the other nodes, until the node stops. Returns an error when another process has taken this
+/// node's place.
 pub(crate) async fn run(
     core: Arc<Core>,
     tcp: String,
@@ -243,7 +245,8 @@ async fn beat(core: &Core, tcp: &str, http: &str, weight: u32) -> Result<(), Tro
     }
 }
 
-/// Comes back after the lease was lost: a new epoch, the presence of every session written anew, and a look at all that was missed.
+/// Comes back after the lease was lost: a new epoch, the presence of every session written anew, and a look at all that
+/// was missed.
 async fn heal(core: &Core, tcp: &str, http: &str, weight: u32) -> Result<(), Trouble> {
     tracing::warn!(epoch = core.lease.epoch(), "the lease was lost, taking a new one");
     let (epoch, now) = match take(&*core.store, &core.node, tcp, http, weight).await {

@@ -19,7 +19,8 @@ const BATCH: usize = 1000;
 /// After the log could not be written, or the lease was lost.
 const RETRY_AFTER: Duration = Duration::from_millis(100);
 
-/// The presence rows of this node, wanted and written. One task writes them, so that an old change never overtakes a new one.
+/// The presence rows of this node, wanted and written. One task writes them, so that an old change never overtakes a
+/// new one.
 #[derive(Debug, Default)]
 pub(crate) struct PresenceBook {
     book: Mutex<Book>,
@@ -38,8 +39,8 @@ struct Book {
 }
 
 impl PresenceBook {
-    /// Counts a session at once; the future waits until its user's row is committed. Dropping it does not uncount the session, [`depart`](Self::depart)
-    /// does.
+    /// Counts a session at once; the future waits until its user's row is committed. Dropping it does not uncount the
+    /// session, [`depart`](Self::depart) does.
     pub(crate) fn arrive(&self, user: UserId) -> impl Future<Output = ()> + use<> {
         let committed = {
             let mut book = self.lock();

@@ -41,7 +41,8 @@ pub(super) async fn adopt(core: &Core, newcomers: &HashMap<ConversationId, Newco
             }
         }
     }
-    // Read again now that they are attached: the head gives a new timeline its position, and whoever left meanwhile goes.
+    // Read again now that they are attached: the head gives a new timeline its position, and whoever left meanwhile
+    // goes.
     let memberships = core.store.memberships_in(&conversations, &users).await?;
     let members: HashSet<_> = memberships.iter().map(|membership| (membership.conversation, membership.user)).collect();
     for membership in &memberships {

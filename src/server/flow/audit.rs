@@ -1,5 +1,5 @@
-//! Compares all conversations of all local users with the log, whatever the clock says: a message that was accepted and silently dropped, with
-//! nothing behind it in its conversation, is found by nothing else.
+//! Compares all conversations of all local users with the log, whatever the clock says: a message that was accepted and
+//! silently dropped, with nothing behind it in its conversation, is found by nothing else.
 
 use std::collections::{HashMap, HashSet};
 

@@ -52,7 +52,8 @@ pub(crate) struct Delivery {
     pub(crate) conversation: ConversationId,
     /// The entry.
     pub(crate) entry: Entry,
-    /// The users with sessions on the receiving node; empty when they are many. They matter only where the conversation has no timeline.
+    /// The users with sessions on the receiving node; empty when they are many. They matter only where the conversation
+    /// has no timeline.
     pub(crate) users: Vec<UserId>,
 }
 

@@ -2,8 +2,8 @@ use tokio::sync::{RwLock, RwLockWriteGuard};
 
 /// Orders this node's own commits before what it reads from the log.
 ///
-/// A row becomes visible at commit, a moment before its timeline has it. Whoever reads rows waits here before using them: then every commit that
-/// was visible to the read has passed its timeline, which knows whose own message it is.
+/// A row becomes visible at commit, a moment before its timeline has it. Whoever reads rows waits here before using
+/// them: then every commit that was visible to the read has passed its timeline, which knows whose own message it is.
 #[derive(Debug, Default)]
 pub(crate) struct CommitGate(RwLock<()>);
 

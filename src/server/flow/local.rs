@@ -82,7 +82,8 @@ impl LocalSession {
         self.attached().iter().flatten().copied().collect()
     }
 
-    /// Notes a conversation that is new to the user. `false`: the session has listed its conversations and is to be attached.
+    /// Notes a conversation that is new to the user. `false`: the session has listed its conversations and is to be
+    /// attached.
     pub(super) fn note_born(&self, conversation: ConversationId) -> bool {
         self.born
             .lock()

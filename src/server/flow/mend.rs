@@ -16,7 +16,8 @@ const ROWS: usize = 512;
 /// Stands for the head, whatever it is.
 pub(super) const TO_THE_HEAD: Seq = Seq::MAX >> 1;
 
-/// Fetches every hole that has waited long enough, all of them in one query, up to the heads. Returns when to look again.
+/// Fetches every hole that has waited long enough, all of them in one query, up to the heads. Returns when to look
+/// again.
 pub(super) async fn mend(core: &Core) -> Result<Option<Instant>, StoreError> {
     loop {
         let (due, next) = core.timelines.take_due(Instant::now());

@@ -1,7 +1,8 @@
-//! The message path: socket > appender > log > timelines of this node, and router > bus > inbox > timelines of other nodes.
+//! The message path: socket > appender > log > timelines of this node, and router > bus > inbox > timelines of other
+//! nodes.
 //!
-//! State comes first: a message is answered and passed on only after its transaction has committed. Everything behind the commit may fail; the
-//! repair task makes it good from the log.
+//! State comes first: a message is answered and passed on only after its transaction has committed. Everything behind
+//! the commit may fail; the repair task makes it good from the log.
 
 mod adopt;
 pub(crate) mod appender;

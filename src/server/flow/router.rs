@@ -19,7 +19,8 @@ use crate::model::{ConversationId, MessageKind, Millis, NodeId, UserId};
 use crate::server::core::Core;
 use crate::telemetry;
 
-/// Batches that wait for the router. When it is full the appender does not wait: what cannot be routed is a failed publish, which the log makes good.
+/// Batches that wait for the router. When it is full the appender does not wait: what cannot be routed is a failed
+/// publish, which the log makes good.
 const QUEUE: usize = 256;
 
 /// One packet on the bus.
@@ -28,7 +29,8 @@ const MAX_PACKET: usize = 256 * 1024;
 /// A publish that is not accepted within this time has failed.
 const PUBLISH_WITHIN: Duration = Duration::from_secs(1);
 
-/// A peer that has not read the node table for this long has lost its lease and will sweep anyway: longer than a lease and a half, in milliseconds.
+/// A peer that has not read the node table for this long has lost its lease and will sweep anyway: longer than a lease
+/// and a half, in milliseconds.
 const DIRTY_FOR: Millis = 10_000;
 
 /// An entry that is in the log and in its timeline here.
@@ -84,7 +86,8 @@ impl Router {
         }
     }
 
-    /// Returns since when this node's publishes may have been lost, for its lease row, until every peer has swept or lost its lease.
+    /// Returns since when this node's publishes may have been lost, for its lease row, until every peer has swept or
+    /// lost its lease.
     pub(crate) fn dirty_since(&self, now: Millis) -> Option<Millis> {
         let since = self.trouble.since.load(Ordering::Acquire);
         if since != 0 && now - self.trouble.last.load(Ordering::Acquire) > DIRTY_FOR {
@@ -108,7 +111,8 @@ impl Router {
     }
 }
 
-/// What failed now was committed at most this much earlier, in milliseconds: the queue, the presence query and the publish together.
+/// What failed now was committed at most this much earlier, in milliseconds: the queue, the presence query and the
+/// publish together.
 const PUBLISH_SLACK: Millis = 5_000;
 
 /// Runs the router until the node stops and the queue is empty.
@@ -157,7 +161,8 @@ async fn route(core: &Core, entries: Vec<Routed>, events: Vec<(ConversationId, B
             packets.entry(place.node.clone()).or_default().delivery(conversation, entry.clone(), place.users.clone());
         }
         if entry.kind == MessageKind::Leave {
-            // Who left is no member any more, but their sessions are still in the timeline of whatever node they are on.
+            // Who left is no member any more, but their sessions are still in the timeline of whatever node they are
+            // on.
             let elsewhere = |peer: &&NodeId| known.iter().all(|place| place.node != **peer);
             for peer in core.lease.live_peers().iter().filter(elsewhere) {
                 packets.entry(peer.clone()).or_default().delivery(conversation, entry.clone(), vec![entry.from]);

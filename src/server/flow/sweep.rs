@@ -9,7 +9,8 @@ use crate::model::{ConversationId, Millis, Seq};
 use crate::server::core::Core;
 use crate::telemetry;
 
-/// A transaction that stamped its heads before the last sweep began may have committed after it: look back this far, in milliseconds ...
+/// A transaction that stamped its heads before the last sweep began may have committed after it: look back this far, in
+/// milliseconds ...
 const OVERLAP: Millis = 500;
 /// ... and now and then as far as an append transaction can last at all.
 const LONG_OVERLAP: Millis = 5_000;
@@ -101,7 +102,8 @@ impl Sweeper {
     }
 }
 
-/// Returns the heads that their timelines have not reached. Closes the sessions of timelines that are further: their log went back.
+/// Returns the heads that their timelines have not reached. Closes the sessions of timelines that are further: their
+/// log went back.
 pub(super) async fn behind(core: &Core, heads: &[Head]) -> Result<Vec<Head>, StoreError> {
     // What this node committed itself before the heads were read is in its timeline after this.
     core.commits.settled().await;

@@ -12,7 +12,8 @@ use crate::model::{ConversationId, Message, MessageKind, Seq, UserId};
 use crate::protocol::{ConversationView, ServerFrame};
 use crate::telemetry;
 
-/// At most this many entries, or this many bytes of them, wait for a predecessor; then they are dropped and fetched from the log.
+/// At most this many entries, or this many bytes of them, wait for a predecessor; then they are dropped and fetched
+/// from the log.
 const MAX_PARKED: usize = 1024;
 const MAX_PARKED_BYTES: usize = 1024 * 1024;
 
@@ -99,7 +100,8 @@ struct Buffer {
 }
 
 impl Timeline {
-    /// Takes a session in, catching up: until it is released its live entries wait. `false`: it is here already, or over.
+    /// Takes a session in, catching up: until it is released its live entries wait. `false`: it is here already, or
+    /// over.
     pub(super) fn attach(
         &mut self,
         conversation: ConversationId,
@@ -154,8 +156,8 @@ impl Timeline {
         self.parked_since
     }
 
-    /// Takes a head that was read from the log after somebody attached: the position of a new timeline. `true`: the log has more than was passed
-    /// on, somebody must look after the hole.
+    /// Takes a head that was read from the log after somebody attached: the position of a new timeline. `true`: the log
+    /// has more than was passed on, somebody must look after the hole.
     pub(super) fn begin(&mut self, head: Seq) -> bool {
         if let Some(next) = self.next {
             return next <= head;
@@ -211,7 +213,8 @@ impl Timeline {
         self.attached.iter_mut().find(|other| other.session.number == number)?.news.take()
     }
 
-    /// Makes a session live that has been given everything up to `floor` from the log. That read is the position of a timeline that has none.
+    /// Makes a session live that has been given everything up to `floor` from the log. That read is the position of a
+    /// timeline that has none.
     pub(super) fn release(&mut self, conversation: ConversationId, number: SessionNumber, floor: Seq) -> Release {
         self.begin(floor);
         let Some(attachment) = self.attached.iter_mut().find(|other| other.session.number == number) else {

@@ -22,8 +22,8 @@ pub(super) const MAX_PATIENCE: Duration = Duration::from_millis(250);
 
 /// Every conversation with sessions on this node.
 ///
-/// Attaching, passing on, releasing and disposing of a timeline happen under one lock per shard, so that no session can be left in a timeline that
-/// is not fed any more. No lock is held across an await.
+/// Attaching, passing on, releasing and disposing of a timeline happen under one lock per shard, so that no session can
+/// be left in a timeline that is not fed any more. No lock is held across an await.
 #[derive(Debug)]
 pub(crate) struct Timelines {
     shards: Box<[Mutex<HashMap<ConversationId, Timeline>>]>,
@@ -66,7 +66,8 @@ impl Timelines {
         }
     }
 
-    /// Puts a session into a conversation's timeline, catching up; the timeline is made when there is none. `false`: it is in already, or over.
+    /// Puts a session into a conversation's timeline, catching up; the timeline is made when there is none. `false`: it
+    /// is in already, or over.
     pub(crate) fn attach(
         &self,
         conversation: ConversationId,
@@ -111,7 +112,8 @@ impl Timelines {
         }
     }
 
-    /// Gives a timeline the head that was read from the log after somebody attached. `true`: somebody must look after a hole.
+    /// Gives a timeline the head that was read from the log after somebody attached. `true`: somebody must look after a
+    /// hole.
     pub(crate) fn begin(&self, conversation: ConversationId, head: Seq) -> bool {
         let hole = self.shard(conversation).get_mut(&conversation).is_some_and(|timeline| timeline.begin(head));
         if hole {
@@ -197,7 +199,8 @@ impl Timelines {
         }
     }
 
-    /// Returns the holes that have waited long enough, as (conversation, last seq before the hole), and when the next one will have.
+    /// Returns the holes that have waited long enough, as (conversation, last seq before the hole), and when the next
+    /// one will have.
     pub(crate) fn take_due(&self, now: Instant) -> (Vec<(ConversationId, Seq)>, Option<Instant>) {
         let (mut due, waiting, patience) = {
             let mut holes = self.holes();

@@ -1,7 +1,7 @@
 //! One TCP connection: bytes stop here.
 //!
-//! One task owns the socket and does everything for it: it reads, runs at most one request that takes time, and writes. The reader never waits for
-//! the writer. An idle connection holds no buffer.
+//! One task owns the socket and does everything for it: it reads, runs at most one request that takes time, and writes.
+//! The reader never waits for the writer. An idle connection holds no buffer.
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
@@ -182,7 +182,8 @@ impl Connection {
                 }
                 Some(Line::Frame(line)) => (line.len(), Request::parse(&line)),
             };
-            // Confirmations are cumulative: they go on while requests wait, so that a client that writes before it reads is not stuck.
+            // Confirmations are cumulative: they go on while requests wait, so that a client that writes before it
+            // reads is not stuck.
             if let Ok(Request { body: RequestBody::Received { conversation, seq }, .. }) = &request
                 && self.session.as_ref().is_some_and(|session| session.received(*conversation, *seq))
             {

@@ -16,9 +16,10 @@ const MAX_REPLIES: usize = 4 * MAX_SERVER_FRAME;
 
 /// The frames for one connection.
 ///
-/// Replies are never dropped; a connection whose outbox is half full stops taking requests instead. Events are dropped all together when they do
-/// not fit: for `message` events the smallest dropped seq per conversation is kept, and the session fetches from there once the client has read what
-/// is left. Until then the conversation is *behind*: its later messages are not queued either, so that it stays in order.
+/// Replies are never dropped; a connection whose outbox is half full stops taking requests instead. Events are dropped
+/// all together when they do not fit: for `message` events the smallest dropped seq per conversation is kept, and the
+/// session fetches from there once the client has read what is left. Until then the conversation is *behind*: its later
+/// messages are not queued either, so that it stays in order.
 #[derive(Debug)]
 pub(crate) struct Outbox {
     limit: usize,
@@ -127,8 +128,9 @@ impl Outbox {
         }
     }
 
-    /// Queues a message that was read from the log, whatever it takes, and returns `true`; `false` when the conversation has fallen behind
-    /// again meanwhile, so that what was read is not to be sent. The session's own messages are left out.
+    /// Queues a message that was read from the log, whatever it takes, and returns `true`; `false` when the
+    /// conversation has fallen behind again meanwhile, so that what was read is not to be sent. The session's own
+    /// messages are left out.
     pub(crate) fn message_from_log(&self, conversation: ConversationId, seq: Seq, frame: Bytes) -> bool {
         let mut state = self.lock();
         if state.behind.contains_key(&conversation) {
@@ -191,14 +193,16 @@ impl Outbox {
         self.lock().bytes * 2 > self.limit
     }
 
-    /// Waits until so much of the queue is written that reading the log for this client may go on. One waiter at a time.
+    /// Waits until so much of the queue is written that reading the log for this client may go on. One waiter at a
+    /// time.
     pub(crate) async fn room(&self) {
         while self.lock().bytes * 4 > self.limit {
             self.room.notified().await;
         }
     }
 
-    /// Queues the `closing` frame behind everything else; the connection closes when it is written. The first reason wins.
+    /// Queues the `closing` frame behind everything else; the connection closes when it is written. The first reason
+    /// wins.
     pub(crate) fn close(&self, reason: CloseReason, after_ms: u64, id: Option<RequestId>) {
         let mut state = self.lock();
         if state.closing.is_none() {
@@ -216,7 +220,8 @@ impl Outbox {
         self.lock().closing.map(|(reason, _)| reason)
     }
 
-    /// Moves frames to the writer, at least one if there is any, at most `bytes` or `frames` of them. The writer calls it until nothing comes.
+    /// Moves frames to the writer, at least one if there is any, at most `bytes` or `frames` of them. The writer calls
+    /// it until nothing comes.
     pub(crate) fn take(&self, into: &mut VecDeque<Bytes>, frames: usize, bytes: usize) {
         let mut state = self.lock();
         state.told = false;

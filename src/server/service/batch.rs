@@ -7,8 +7,8 @@ use tokio::sync::{mpsc, oneshot};
 /// Calls that wait; whoever finds it full waits too.
 const QUEUE: usize = 4096;
 
-/// The way to a task that answers questions in batches. What queues up while one batch is being answered makes the next, so that a batch is as
-/// large as the load asks for and a single question does not wait.
+/// The way to a task that answers questions in batches. What queues up while one batch is being answered makes the
+/// next, so that a batch is as large as the load asks for and a single question does not wait.
 #[derive(Debug)]
 pub(super) struct Batcher<Q, A> {
     queue: mpsc::Sender<(Q, oneshot::Sender<A>)>,

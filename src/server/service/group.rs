@@ -23,24 +23,36 @@ pub(crate) async fn create(
     let name = text("name", name, 1, MAX_NAME_CHARS)?;
     let description = text("description", description, 0, MAX_DESCRIPTION_CHARS)?;
     let group = core.store.group_create(session.user, name, description).await?;
-    enter(core, session, group.conversation, group.head);
+    if core.timelines.attach(group.conversation, session, None) {
+        session.outbox.fall_behind(group.conversation, group.head + 1);
+    }
+    core.repairs.adopt_users(group.conversation, [session.user]);
     Ok(frame(id, group))
 }
 
-/// Makes a user a member.
+/// Makes a user a member. The session that asks is in the timeline before the log has the join, so that it is told
+/// nothing of a conversation that it knows; the user's other sessions follow.
 pub(crate) async fn join(
     core: &Core,
     session: &Arc<LocalSession>,
     id: Option<RequestId>,
     conversation: ConversationId,
 ) -> Result<ServerFrame, ServiceError> {
-    let posted = change(core, session, conversation, MessageKind::Join).await?;
+    let attached = core.timelines.attach(conversation, session, None);
+    let joined = change(core, session, conversation, MessageKind::Join).await;
+    let joined_seq = joined.as_ref().map_or(0, |posted| posted.seq);
+    if attached && joined_seq == 0 {
+        core.timelines.detach(conversation, session.number);
+    } else if attached {
+        session.outbox.fall_behind(conversation, joined_seq + 1);
+    }
+    joined?;
+    core.repairs.adopt_users(conversation, [session.user]);
     let found = core.store.group(conversation).await?;
     let mut group = found.ok_or_else(|| ServiceError::not_found("there is no such group"))?;
-    if posted.seq > 0 {
+    if joined_seq > 0 {
         // Live messages begin above the join, whatever has been said since.
-        group.head = posted.seq;
-        enter(core, session, conversation, posted.seq);
+        group.head = joined_seq;
     }
     Ok(frame(id, group))
 }
@@ -54,14 +66,6 @@ pub(crate) async fn leave(
 ) -> Result<ServerFrame, ServiceError> {
     change(core, session, conversation, MessageKind::Leave).await?;
     Ok(ServerFrame::Ok { id })
-}
-
-/// Puts the session into the timeline at once, so that it is told nothing of a conversation it knows; the user's other sessions follow.
-fn enter(core: &Core, session: &Arc<LocalSession>, conversation: ConversationId, joined_seq: u64) {
-    if core.timelines.attach(conversation, session, None) {
-        session.outbox.fall_behind(conversation, joined_seq + 1);
-    }
-    core.repairs.adopt_users(conversation, [session.user]);
 }
 
 async fn change(

@@ -1,5 +1,6 @@
-//! The one sound order of a login: presence is committed > the session is registered > its conversations are listed > it is in their timelines,
-//! buffering > the log is read > what was missed is sent > the buffers are released. Any other order loses or repeats a message.
+//! The one sound order of a login: presence is committed > the session is registered > its conversations are listed >
+//! it is in their timelines, buffering > the log is read > what was missed is sent > the buffers are released. Any
+//! other order loses or repeats a message.
 
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
@@ -27,7 +28,8 @@ const MISSED_PER_CONVERSATION: Seq = 1_000;
 /// How long a login waits for the log.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// A logged-in user's place in the node. Dropping it, in whatever way the session ends, takes the session out of everything.
+/// A logged-in user's place in the node. Dropping it, in whatever way the session ends, takes the session out of
+/// everything.
 #[derive(Debug)]
 pub(crate) struct Member {
     core: Arc<Core>,

@@ -39,7 +39,8 @@ impl Passwords {
         })
     }
 
-    /// Tells whether a password is the one that was hashed. `None`: there is no such user; it takes as long and is `false`.
+    /// Tells whether a password is the one that was hashed. `None`: there is no such user; it takes as long and is
+    /// `false`.
     pub(crate) async fn verify(&self, password: Password, hash: Option<String>) -> Result<bool, ServiceError> {
         let known = hash.is_some();
         let hash = hash.unwrap_or_else(|| self.nobody.clone());
