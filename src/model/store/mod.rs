@@ -1,6 +1,7 @@
 //! The log: the SQL tables behind the [`Store`] trait, one module per database.
 //!
-//! The log is the truth. A message exists when its transaction has committed; everything else in the cluster only makes it arrive sooner.
+//! The log is the truth. A message exists when its transaction has committed; everything else in the cluster only makes
+//! it arrive sooner.
 
 mod config;
 #[cfg(any(test, feature = "contract"))]
@@ -29,13 +30,14 @@ use super::{ConversationId, Group, Membership, Message, Millis, Name, NodeId, Us
 
 /// The log of one cluster.
 ///
-/// All nodes of a cluster share one log; nodes in one process share one `Store`. Methods take slices where the message path works in
-/// batches: one call is one transaction of as few statements as the database allows, whatever the length of the slice, and an empty slice
-/// costs nothing.
+/// All nodes of a cluster share one log; nodes in one process share one `Store`. Methods take slices where the message
+/// path works in batches: one call is one transaction of as few statements as the database allows, whatever the length
+/// of the slice, and an empty slice costs nothing.
 ///
-/// Every method may fail with [`StoreErrorKind::Unavailable`] while the database is away or overloaded; nothing has happened then, except
-/// where a method says otherwise. Times are the database's clock, in milliseconds since 1970. No method is cancel-safe in the sense of undoing
-/// itself: a dropped future may or may not have committed, but never leaves a transaction open.
+/// Every method may fail with [`StoreErrorKind::Unavailable`] while the database is away or overloaded; nothing has
+/// happened then, except where a method says otherwise. Times are the database's clock, in milliseconds since 1970. No
+/// method is cancel-safe in the sense of undoing itself: a dropped future may or may not have committed, but never
+/// leaves a transaction open.
 #[async_trait]
 pub trait Store: Debug + Send + Sync + 'static {
     /// Returns the cluster's identity, made by the first migration.
@@ -53,7 +55,8 @@ pub trait Store: Debug + Send + Sync + 'static {
     /// Finds a user by id.
     async fn user_by_id(&self, user: UserId) -> Result<Option<User>, StoreError>;
 
-    /// Finds or creates the direct conversation of each pair, in a transaction of its own, and returns one answer per pair in order.
+    /// Finds or creates the direct conversation of each pair, in a transaction of its own, and returns one answer per
+    /// pair in order.
     /// `None`: one of the two does not exist. The users of a pair must differ; their order does not matter.
     async fn direct(&self, pairs: &[(UserId, UserId)]) -> Result<Vec<Option<ConversationId>>, StoreError>;
 
@@ -63,19 +66,21 @@ pub trait Store: Debug + Send + Sync + 'static {
     /// Reads a group. `None`: there is none with this id, or it is a direct conversation.
     async fn group(&self, conversation: ConversationId) -> Result<Option<Group>, StoreError>;
 
-    /// Appends entries in order, in one transaction: locks the heads, looks the keys up, gives seqs, inserts, commits. Returns one outcome per
-    /// entry, in order. An error means that nothing is known to be stored; when its kind is [`StoreErrorKind::OutcomeUnknown`] the commit
-    /// itself broke, and calling again with the same entries is safe and finds out (keys are unique).
+    /// Appends entries in order, in one transaction: locks the heads, looks the keys up, gives seqs, inserts, commits.
+    /// Returns one outcome per entry, in order. An error means that nothing is known to be stored; when its kind is
+    /// [`StoreErrorKind::OutcomeUnknown`] the commit itself broke, and calling again with the same entries is safe and
+    /// finds out (keys are unique).
     ///
-    /// Duplicates of a key inside one batch, and joins and leaves before other entries, are resolved as if they had come one after the other.
-    /// A stored text also raises its sender's own `read` to its seq (`delivered` stays).
+    /// Duplicates of a key inside one batch, and joins and leaves before other entries, are resolved as if they had
+    /// come one after the other. A stored text also raises its sender's own `read` to its seq (`delivered` stays).
     ///
-    /// One entry that the database refuses ([`Outcome::Refused`]) does not take the others with it: the batch is then written in parts, which
-    /// keeps the order but not the one transaction.
+    /// One entry that the database refuses ([`Outcome::Refused`]) does not take the others with it: the batch is then
+    /// written in parts, which keeps the order but not the one transaction.
     async fn append(&self, entries: &[Append]) -> Result<Vec<Outcome>, StoreError>;
 
-    /// Tells which other nodes hold sessions of members of these conversations: the presence rows of every member, except those of `except`.
-    /// One query. Per (conversation, node): the users, or an empty list when they are more than [`NAMED_RECIPIENTS`].
+    /// Tells which other nodes hold sessions of members of these conversations: the presence rows of every member,
+    /// except those of `except`. One query. Per (conversation, node): the users, or an empty list when they are more
+    /// than [`NAMED_RECIPIENTS`].
     async fn presence(&self, conversations: &[ConversationId], except: &NodeId) -> Result<Vec<Presence>, StoreError>;
 
     /// Reads the heads of conversations. Unknown ids are left out.
@@ -93,11 +98,13 @@ pub trait Store: Debug + Send + Sync + 'static {
         limit: usize,
     ) -> Result<Option<History>, StoreError>;
 
-    /// Reads every conversation of each user with its head: (user, conversation, head), for attaching and for the audit.
+    /// Reads every conversation of each user with its head: (user, conversation, head), for attaching and for the
+    /// audit.
     async fn conversations_of(&self, users: &[UserId]) -> Result<Vec<(UserId, Head)>, StoreError>;
 
-    /// Reads the memberships of these users, most recently changed conversation first within a user: at most `limit` per user, only those
-    /// before `before` in that order when it is given (a conversation id that the user is a member of).
+    /// Reads the memberships of these users, most recently changed conversation first within a user: at most `limit`
+    /// per user, only those before `before` in that order when it is given (a conversation id that the user is a member
+    /// of).
     async fn memberships(
         &self,
         users: &[UserId],
@@ -115,31 +122,37 @@ pub trait Store: Debug + Send + Sync + 'static {
     /// Raises cursors (never lowers them) and clamps them to the head. Pairs that are no membership are ignored.
     async fn cursors(&self, updates: &[CursorUpdate]) -> Result<(), StoreError>;
 
-    /// Reads what has changed at or after `since`: heads, and memberships that came to be. `at` is the database's clock before the read.
+    /// Reads what has changed at or after `since`: heads, and memberships that came to be. `at` is the database's clock
+    /// before the read.
     async fn changes(&self, since: Millis) -> Result<Changes, StoreError>;
 
-    /// Changes which users have sessions on a node, in one transaction, if the node still holds `epoch`. `false`: it does not (fenced), and
-    /// nothing has changed. A user who arrives twice is there once; one who leaves without being there is ignored.
+    /// Changes which users have sessions on a node, in one transaction, if the node still holds `epoch`. `false`: it
+    /// does not (fenced), and nothing has changed. A user who arrives twice is there once; one who leaves without being
+    /// there is ignored.
     async fn presence_change(&self, node: &NodeId, epoch: u64, changes: &[PresenceChange]) -> Result<bool, StoreError>;
 
     /// Tells which of these users have a session anywhere.
     async fn online(&self, users: &[UserId]) -> Result<Vec<UserId>, StoreError>;
 
-    /// Takes a node's row and lease, with an epoch above all earlier ones, and drops its old presence rows. [`Claimed::Held`] while another holder's
-    /// lease lives, unless `claim.take_over`. After a holder that did not release the row, `dirty_since` says since when its publishes may be lost.
+    /// Takes a node's row and lease, with an epoch above all earlier ones, and drops its old presence rows.
+    /// [`Claimed::Held`] while another holder's lease lives, unless `claim.take_over`. After a holder that did not
+    /// release the row, `dirty_since` says since when its publishes may be lost.
     async fn node_claim(&self, claim: &Claim) -> Result<Claimed, StoreError>;
 
-    /// Renews a lease and writes the node's condition. [`Beaten::Fenced`]: the row has another epoch or is expired; nothing has changed.
+    /// Renews a lease and writes the node's condition. [`Beaten::Fenced`]: the row has another epoch or is expired;
+    /// nothing has changed.
     async fn node_beat(&self, beat: &Beat) -> Result<Beaten, StoreError>;
 
     /// Reads the node table and the database's clock.
     async fn nodes(&self) -> Result<(Millis, Vec<NodeRow>), StoreError>;
 
-    /// Expires a lease that has run out: row `expired`, epoch + 1, presence rows of that node up to `epoch` deleted, all in one transaction.
+    /// Expires a lease that has run out: row `expired`, epoch + 1, presence rows of that node up to `epoch` deleted,
+    /// all in one transaction.
     /// `false`: it beats again, or somebody else has expired it.
     async fn node_expire(&self, node: &NodeId, epoch: u64) -> Result<bool, StoreError>;
 
-    /// Gives a lease back: row `stopped`, presence rows deleted. A node that does not hold `epoch` any more changes nothing.
+    /// Gives a lease back: row `stopped`, presence rows deleted. A node that does not hold `epoch` any more changes
+    /// nothing.
     async fn node_release(&self, node: &NodeId, epoch: u64) -> Result<(), StoreError>;
 
     /// Finishes what is running and closes the connections. Idempotent; every call after it fails as unavailable.
@@ -151,8 +164,8 @@ pub const NAMED_RECIPIENTS: usize = 32;
 
 /// Opens the log that `url` names, runs its migrations, and returns it.
 ///
-/// `sqlite://path` (created when missing, its folder too), `memory:` (SQLite in memory, gone with the process). An error of the kind
-/// [`StoreErrorKind::Config`] names what cannot be used and what to do about it.
+/// `sqlite://path` (created when missing, its folder too), `memory:` (SQLite in memory, gone with the process). An
+/// error of the kind [`StoreErrorKind::Config`] names what cannot be used and what to do about it.
 pub async fn open(url: &str) -> Result<Arc<dyn Store>, StoreError> {
     let store = match Location::parse(url)? {
         Location::Memory => SqliteStore::in_memory().await?,

@@ -35,8 +35,8 @@ pub struct Append {
     pub sender: UserId,
     /// Unique per sender for ever.
     pub key: Key,
-    /// `Join` also inserts the member (`joined_seq`, `delivered` and `read` = its seq), `Leave` also deletes it; an owner who leaves hands the
-    /// group to the member who joined first, and whoever joins a group without an owner owns it.
+    /// `Join` also inserts the member (`joined_seq`, `delivered` and `read` = its seq), `Leave` also deletes it; an
+    /// owner who leaves hands the group to the member who joined first, and whoever joins a group without an owner owns it.
     pub kind: MessageKind,
     /// The text; empty for a join or a leave.
     pub body: String,
@@ -67,7 +67,8 @@ pub enum Outcome {
     AlreadyMember,
     /// There is no such conversation, or none to join or leave (a direct one), or nobody who could join (no such user).
     NotFound,
-    /// The database refuses this entry, and only this one: the log holds what it should not. Trying again does not help.
+    /// The database refuses this entry, and only this one: the log holds what it should not. Trying again does not
+    /// help.
     Refused,
 }
 

@@ -28,8 +28,8 @@ pub trait FreshLog: Send + Sync {
     async fn open(&self) -> Result<Arc<dyn Store>, StoreError>;
 }
 
-/// Stamps every case of the store contract on a database, as tests in a module of the given name. The expression makes a
-/// [`FreshLog`](crate::model::store::contract::FreshLog).
+/// Stamps every case of the store contract on a database, as tests in a module of the given name. The expression makes
+/// a [`FreshLog`](crate::model::store::contract::FreshLog).
 ///
 /// ```ignore
 /// store_contract!(sqlite, FileLog::new());

@@ -12,8 +12,8 @@ use super::resolve::{Plan, Seat, Snapshot, Taken};
 use crate::model::store::{Append, Outcome, StoreError};
 use crate::model::{ConversationId, Key, MessageKind, Seq, UserId};
 
-/// Begins, and reads all that a batch depends on: the clock once the lock is held, the heads, who is no member, which keys are taken, who
-/// is no user.
+/// Begins, and reads all that a batch depends on: the clock once the lock is held, the heads, who is no member, which
+/// keys are taken, who is no user.
 pub(super) const READ: &str = "
     BEGIN IMMEDIATE;
     SELECT CAST(round(unixepoch('subsec') * 1000) AS INTEGER);
@@ -39,8 +39,8 @@ macro_rules! write_entries {
 
 pub(super) const WRITE: &str = concat!(write_entries!(), "COMMIT");
 
-/// As [`WRITE`], after the members were changed. An owner who left hands the group to the member who joined first; whoever comes first to a
-/// group without an owner owns it.
+/// As [`WRITE`], after the members were changed. An owner who left hands the group to the member who joined first;
+/// whoever comes first to a group without an owner owns it.
 pub(super) const WRITE_WITH_MEMBERS: &str = concat!(
     "
     DELETE FROM members WHERE (conversation, user) IN (SELECT value ->> 0, value ->> 1 FROM json_each($5));
@@ -57,8 +57,8 @@ pub(super) const WRITE_WITH_MEMBERS: &str = concat!(
 );
 
 impl SqliteStore {
-    /// Appends a batch. A row that breaks a rule of its table must not take the others with it: the batch is tried again in halves until that row
-    /// stands alone.
+    /// Appends a batch. A row that breaks a rule of its table must not take the others with it: the batch is tried
+    /// again in halves until that row stands alone.
     pub(super) fn append_batch<'a>(&'a self, entries: &'a [Append]) -> BoxFuture<'a, Result<Vec<Outcome>, StoreError>> {
         async move {
             let batch = entries.to_vec();

@@ -10,11 +10,12 @@ use super::decode::integer;
 use super::failure::store_error;
 use crate::model::store::StoreError;
 
-/// How long written pages wait to be copied into the database. Copying them inside the appender's commits would make the tail of its latency.
+/// How long written pages wait to be copied into the database. Copying them inside the appender's commits would make
+/// the tail of its latency.
 const PAUSE: Duration = Duration::from_millis(50);
 
-/// How many pages the write-ahead log may have before writers are held up to start it anew: 64 MiB of 4 KiB pages. Under steady load it never
-/// starts anew by itself, because there is always somebody reading its end.
+/// How many pages the write-ahead log may have before writers are held up to start it anew: 64 MiB of 4 KiB pages.
+/// Under steady load it never starts anew by itself, because there is always somebody reading its end.
 const MAX_LOG_PAGES: i64 = 64 * 256;
 
 /// How long writers are held up at most, and how long they are left alone after that if a reader prevented it.

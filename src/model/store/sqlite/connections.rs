@@ -88,8 +88,8 @@ impl Connections {
         done.await.map_err(|failure| failure.into_store_error(what))
     }
 
-    /// Runs a job that begins and commits a transaction on the writing connection, under the lock of the file. Whatever a failed job leaves
-    /// open is rolled back.
+    /// Runs a job that begins and commits a transaction on the writing connection, under the lock of the file. Whatever
+    /// a failed job leaves open is rolled back.
     ///
     /// The job runs in a task of its own: a caller that goes away does not stop it half-way.
     pub(super) async fn transaction<T, J>(self: &Arc<Self>, job: J) -> Result<T, Failure>

@@ -31,7 +31,8 @@ pub(super) const PAGE_UP: &str = page!("ASC");
 
 impl SqliteStore {
     pub(super) async fn read_ranges(&self, ranges: &[Range], limit: usize) -> Result<Vec<Message>, StoreError> {
-        // Seqs have no holes, so that no range needs to be read further than the limit; the sort stays as small as that.
+        // Seqs have no holes, so that no range needs to be read further than the limit; the sort stays as small as
+        // that.
         let span = |range: &Range| {
             let until = range.until.min(range.after.saturating_add(limit as u64));
             (range.conversation, stored(range.after), stored(until))

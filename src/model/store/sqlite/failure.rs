@@ -26,7 +26,8 @@ impl From<StoreError> for Failure {
 }
 
 impl Failure {
-    /// Tells whether a row broke a rule of its table: the transaction was rolled back, and without that row it would not have been.
+    /// Tells whether a row broke a rule of its table: the transaction was rolled back, and without that row it would
+    /// not have been.
     pub(super) fn is_constraint(&self) -> bool {
         match self {
             Self::Before(error) | Self::Committing(error) => database_error(error).is_some_and(is_constraint),
@@ -39,7 +40,8 @@ impl Failure {
         match self {
             Self::Before(error) => store_error(what, error),
             Self::Committing(error) => {
-                // SQLite refuses before it writes the commit record; only a failing disk, or a lost connection, leaves a doubt.
+                // SQLite refuses before it writes the commit record; only a failing disk, or a lost connection, leaves
+                // a doubt.
                 let known = database_error(&error).is_some_and(|error| primary_code(error) != IO);
                 if known {
                     store_error(what, error)

@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 /// A lock that one process at a time holds, on a file beside the database.
 ///
-/// SQLite's own lock is taken by polling, so that a busy process can keep another one out for seconds. Here the operating system queues
-/// whoever waits.
+/// SQLite's own lock is taken by polling, so that a busy process can keep another one out for seconds. Here the
+/// operating system queues whoever waits.
 #[derive(Debug)]
 pub(super) struct FileLock {
     file: Arc<File>,
@@ -32,8 +32,8 @@ impl FileLock {
         Ok(Self { file: Arc::new(file) })
     }
 
-    /// Waits for the lock, off the runtime when somebody else has it. One task of a process may wait at a time: the lock belongs to the
-    /// open file, so a second one would get it as well.
+    /// Waits for the lock, off the runtime when somebody else has it. One task of a process may wait at a time: the
+    /// lock belongs to the open file, so a second one would get it as well.
     pub(super) async fn acquire(&self) -> io::Result<Held> {
         let file = Arc::clone(&self.file);
         match file.try_lock() {

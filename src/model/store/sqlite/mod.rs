@@ -1,7 +1,7 @@
 //! The log on SQLite: in a file, for the nodes of one machine, or in memory.
 //!
-//! Each method is one query string, or two for a transaction that decides something in between, because every trip to a connection's thread
-//! costs as much as a small statement. Batches travel as one JSON array.
+//! Each method is one query string, or two for a transaction that decides something in between, because every trip to a
+//! connection's thread costs as much as a small statement. Batches travel as one JSON array.
 
 mod accounts;
 mod append;

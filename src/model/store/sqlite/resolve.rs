@@ -1,4 +1,5 @@
-//! What becomes of each entry of a batch, decided in memory from what the log holds, as if the entries came one after the other.
+//! What becomes of each entry of a batch, decided in memory from what the log holds, as if the entries came one after
+//! the other.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 

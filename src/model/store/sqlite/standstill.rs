@@ -1,5 +1,5 @@
-//! Only for tests: a paused clock of tokio runs ahead to the next timer whenever the runtime is idle, and a runtime that waits for a database's
-//! thread looks idle.
+//! Only for tests: a paused clock of tokio runs ahead to the next timer whenever the runtime is idle, and a runtime
+//! that waits for a database's thread looks idle.
 
 use std::sync::mpsc;
 
