@@ -48,8 +48,9 @@ CREATE TABLE members (
 CREATE INDEX members_by_user ON members (user, conversation);
 CREATE INDEX members_added ON members (added_at);
 
--- Append-only, in the order of id: a table clustered by conversation writes several times as many pages. No foreign keys, because the
--- transaction that inserts has just read the conversation and the membership, and each would cost two more look-ups per message.
+-- Append-only, in the order of id: a table clustered by conversation writes several times as many pages. No foreign
+-- keys, because the transaction that inserts has just read the conversation and the membership, and each would cost two
+-- more look-ups per message.
 CREATE TABLE messages (
     id INTEGER PRIMARY KEY,
     conversation INTEGER NOT NULL,

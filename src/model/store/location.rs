@@ -23,7 +23,8 @@ impl Location {
             _ => Err(StoreError::new(
                 StoreErrorKind::Config,
                 format!(
-                    "store.url = \"{url}\": use sqlite://path/to/file.db, or memory: for a log that is gone with the process"
+                    "store.url = \"{url}\": use sqlite://path/to/file.db, \
+                     or memory: for a log that is gone with the process"
                 ),
             )),
         }

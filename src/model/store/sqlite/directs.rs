@@ -1,3 +1,4 @@
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 
 use futures_util::FutureExt;
@@ -74,9 +75,8 @@ async fn create(
     let mut new = Vec::new();
     for row in &sets[2] {
         let pair = pairs[number::<usize>(row, 0)?];
-        if !known.contains_key(&pair) {
-            let id = conversation_id(highest + 1 + new.len() as i64)?;
-            known.insert(pair, id);
+        if let Entry::Vacant(vacant) = known.entry(pair) {
+            let id = *vacant.insert(conversation_id(highest + 1 + new.len() as i64)?);
             new.push((pair.0, pair.1, id));
         }
     }

@@ -13,8 +13,8 @@ macro_rules! with_peer {
         concat!(
             "WITH mine AS (",
             $mine,
-            ") SELECT mine.user, mine.conversation, mine.kind, ifnull(u.name, mine.name), peer.user, peer.delivered, peer.read,
-                mine.head, mine.joined_seq, mine.delivered, mine.read
+            ") SELECT mine.user, mine.conversation, mine.kind, ifnull(u.name, mine.name),
+                peer.user, peer.delivered, peer.read, mine.head, mine.joined_seq, mine.delivered, mine.read
              FROM mine
                 LEFT JOIN members AS peer
                     ON mine.kind = 0 AND peer.conversation = mine.conversation AND peer.user <> mine.user
@@ -44,7 +44,8 @@ pub(super) const CHOSEN: &str = with_peer!(
 );
 
 pub(super) const RAISE: &str = "
-    UPDATE members SET delivered = max(delivered, min(e.value ->> 2, c.head)), read = max(read, min(e.value ->> 3, c.head))
+    UPDATE members
+        SET delivered = max(delivered, min(e.value ->> 2, c.head)), read = max(read, min(e.value ->> 3, c.head))
         FROM json_each($1) AS e CROSS JOIN conversations AS c
         WHERE c.id = e.value ->> 0 AND members.conversation = e.value ->> 0 AND members.user = e.value ->> 1
             AND (delivered < min(e.value ->> 2, c.head) OR read < min(e.value ->> 3, c.head))

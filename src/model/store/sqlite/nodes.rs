@@ -22,7 +22,8 @@ const WRITE_CLAIM: &str = "
         ON CONFLICT (node) DO UPDATE SET
             epoch = excluded.epoch, holder = excluded.holder, tcp = excluded.tcp, http = excluded.http,
             weight = excluded.weight, state = 'starting', bus_ok = 0, heard_at = NULL,
-            dirty_since = CASE WHEN state = 'stopped' THEN dirty_since ELSE min(beat_at, ifnull(dirty_since, beat_at)) END,
+            dirty_since =
+                CASE WHEN state = 'stopped' THEN dirty_since ELSE min(beat_at, ifnull(dirty_since, beat_at)) END,
             sessions = 0, beat_at = excluded.beat_at, lease_until = excluded.lease_until;
     DELETE FROM presence WHERE node = $1;
     COMMIT";
