@@ -5,6 +5,7 @@
 
 pub mod bench;
 pub mod bus;
+pub mod cli;
 pub mod client;
 pub mod duration;
 pub mod model;
