@@ -229,3 +229,112 @@ fn shown(view: &ConversationView) -> String {
         _ => format!("#{conversation} {name}, {unread} unread"),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::client::tests::peer::{Peer, Wire, entry};
+
+    async fn group(wire: &mut Wire, request: &Value) {
+        wire.say(json!({"type": "group", "id": request["id"], "conversation": 5, "name": "tea", "description": "",
+            "head": 0, "members": 1}))
+            .await;
+    }
+
+    /// Talks a script with a server that has one message for the user, and returns what was printed.
+    async fn talked(lines: &[&str], server: impl AsyncFnOnce(Wire)) -> (Result<Outcome, ClientError>, Vec<String>) {
+        let peer = Peer::start().await;
+        let direct = json!([{"conversation": 3, "kind": "direct", "name": "bob", "peer": 8, "head": 1,
+            "delivered": 0, "read": 0}]);
+        let (connected, (mut wire, _)) = tokio::join!(ChatClient::connect(peer.options()), peer.welcome(direct));
+        let (client, events) = connected.unwrap();
+        let (input, script) = mpsc::channel(64);
+        for line in lines {
+            input.send((*line).to_owned()).await.unwrap();
+        }
+        drop(input);
+        let (output, mut printed) = mpsc::channel(64);
+        let serve = async {
+            wire.message(3, 1, 8, "k-1").await;
+            wire.caught_up(json!([])).await;
+            server(wire).await;
+        };
+        let read = async {
+            let mut lines = Vec::new();
+            while let Some(line) = printed.recv().await {
+                lines.push(line);
+            }
+            lines
+        };
+        let patience = Duration::from_secs(30);
+        let (outcome, (), lines) = tokio::join!(talk(client, events, script, output, patience), serve, read);
+        (outcome, lines)
+    }
+
+    #[tokio::test]
+    async fn a_script_is_done_in_order_and_waits_for_every_message() {
+        let script = ["to whom?", "/msg Bob hi", "/msg carol hi", "/create tea", "hello"];
+        let (outcome, lines) = talked(&script, async |mut wire| {
+            let direct = wire.hear("send").await;
+            assert_eq!((&direct["to"], &direct["body"]), (&json!(8), &json!("hi")));
+            let create = wire.hear("group_create").await;
+            group(&mut wire, &create).await;
+            let hello = wire.hear("send").await;
+            assert_eq!((&hello["conversation"], &hello["body"]), (&json!(5), &json!("hello")));
+            wire.sent(&hello, 5, 1).await;
+            wire.sent(&direct, 3, 2).await;
+            while wire.next().await.is_some() {}
+        })
+        .await;
+        assert_eq!(outcome.unwrap(), Outcome { failed: 2, unanswered: 0 });
+        assert_eq!(
+            lines,
+            [
+                "* you are alice (user 7) on node-a",
+                "[00:00] #3 <bob(8)> text 1",
+                "* caught up",
+                "! say first where it goes: /to TARGET, or /msg NAME-OR-ID TEXT",
+                "! nobody called carol has been seen here yet; use their id, which they see when they log in",
+                "* #5 tea, 1 member; plain lines go there now",
+            ]
+        );
+    }
+
+    #[tokio::test]
+    async fn history_is_shown_and_a_refused_message_counts() {
+        let (outcome, lines) = talked(&["/history #3 2", "/to #9", "hello", "/quit", "never"], async |mut wire| {
+            let ask = wire.hear("history").await;
+            assert_eq!((&ask["conversation"], &ask["limit"]), (&json!(3), &json!(2)));
+            let messages = [entry(3, 1, 8, "k-1")];
+            wire.say(json!({"type": "history", "id": ask["id"], "conversation": 3, "messages": messages,
+                "more": false}))
+                .await;
+            let send = wire.hear("send").await;
+            wire.say(json!({"type": "error", "id": send["id"], "code": "not_member", "message": "not yours"})).await;
+            while wire.next().await.is_some() {}
+        })
+        .await;
+        assert_eq!(outcome.unwrap(), Outcome { failed: 1, unanswered: 0 });
+        assert_eq!(
+            lines[3..],
+            [
+                "[00:00] #3 <bob(8)> text 1",
+                "* plain lines go to #9 now",
+                "! a message was not sent: not_member: not yours",
+            ]
+        );
+    }
+
+    #[tokio::test]
+    async fn a_session_that_is_revoked_ends_the_talk() {
+        let (outcome, _) = talked(&["/join 5"], async |mut wire| {
+            wire.hear("group_join").await;
+            wire.say(json!({"type": "closing", "code": 4101, "reason": "revoked", "reconnect": false, "after_ms": 0}))
+                .await;
+        })
+        .await;
+        assert!(matches!(outcome, Err(ClientError::Ended(close)) if close.reason == "revoked"));
+    }
+}
