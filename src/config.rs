@@ -106,7 +106,7 @@ impl Config {
             ("node", self.node.validate()),
             ("listen", self.listen.validate()),
             ("cluster", self.cluster.validate()),
-            ("bus", self.bus.validate().err().map(|e| ("kind", e.to_string())).into_iter().collect()),
+            ("bus", self.bus.validate()),
             ("store", self.store.validate().err().map(|e| ("url", e.to_string())).into_iter().collect()),
             ("auth", self.auth.validate()),
             ("limits", self.limits.validate()),
@@ -170,7 +170,7 @@ mod tests {
             &Overrides::default(),
         )
         .unwrap();
-        assert_eq!(config.bus.redis.url, "redis://other:6379");
+        assert_eq!(config.bus.redis.url.expose(), "redis://other:6379");
         assert_eq!(config.limits.idle, Duration::from_secs(45));
         assert_eq!(config.node.weight, 7);
         assert_eq!(config.node.id.as_str(), "12");

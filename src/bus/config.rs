@@ -4,8 +4,6 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use super::{BusError, BusErrorKind};
-
 /// `[bus]`: the broker between the nodes.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -111,24 +109,26 @@ pub struct NatsConfig {
 }
 
 impl BusConfig {
-    /// Checks what can be checked without a broker.
-    pub fn validate(&self) -> Result<(), BusError> {
+    /// Checks what can be checked without a broker. Returns (key, what is allowed).
+    pub fn validate(&self) -> Vec<(&'static str, String)> {
+        let mut problems = Vec::new();
         if self.routing == Routing::PerUser {
-            let text = "bus.routing = \"per_user\" does not exist in this version; write \"per_node\" or \"auto\"";
-            return Err(BusError::new(BusErrorKind::Config, text));
+            let text = "\"per_user\" does not exist in this version; write \"per_node\" or \"auto\"";
+            problems.push(("routing", text.to_owned()));
         }
-        match self.kind {
-            BusKind::Memory => Ok(()),
-            BusKind::Redis => self.redis.url.expect_scheme("bus.redis.url", &["redis", "rediss"]),
-            BusKind::Rabbitmq => self.rabbitmq.url.expect_scheme("bus.rabbitmq.url", &["amqp", "amqps"]),
+        problems.extend(match self.kind {
+            BusKind::Memory => None,
+            BusKind::Redis => self.redis.url.expect_scheme("redis.url", &["redis", "rediss"]),
+            BusKind::Rabbitmq => self.rabbitmq.url.expect_scheme("rabbitmq.url", &["amqp", "amqps"]),
             BusKind::Kafka if self.kafka.brokers.trim().is_empty() => {
-                Err(BusError::new(BusErrorKind::Config, "bus.kafka.brokers is empty; write host:port"))
+                Some(("kafka.brokers", "must be host:port, several joined by commas".to_owned()))
             }
-            BusKind::Kafka => Ok(()),
-            BusKind::Activemq => self.activemq.url.expect_scheme("bus.activemq.url", &["mqtt", "mqtts"]),
-            BusKind::Mqtt => self.mqtt.url.expect_scheme("bus.mqtt.url", &["mqtt", "mqtts"]),
-            BusKind::Nats => self.nats.url.expect_scheme("bus.nats.url", &["nats", "tls"]),
-        }
+            BusKind::Kafka => None,
+            BusKind::Activemq => self.activemq.url.expect_scheme("activemq.url", &["mqtt", "mqtts"]),
+            BusKind::Mqtt => self.mqtt.url.expect_scheme("mqtt.url", &["mqtt", "mqtts"]),
+            BusKind::Nats => self.nats.url.expect_scheme("nats.url", &["nats", "tls"]),
+        });
+        problems
     }
 }
 
@@ -205,13 +205,10 @@ impl BrokerUrl {
         &self.0
     }
 
-    fn expect_scheme(&self, key: &str, schemes: &[&str]) -> Result<(), BusError> {
+    fn expect_scheme(&self, key: &'static str, schemes: &[&str]) -> Option<(&'static str, String)> {
         let fits = |(scheme, rest): (&str, &str)| schemes.contains(&scheme) && !rest.is_empty();
-        if self.0.split_once("://").is_some_and(fits) {
-            return Ok(());
-        }
-        let text = format!("{key} = \"{self}\" is no URL of this broker; write {}://host:port", schemes[0]);
-        Err(BusError::new(BusErrorKind::Config, text))
+        let fits = self.0.split_once("://").is_some_and(fits);
+        (!fits).then(|| (key, format!("must be {}://host:port, not \"{self}\"", schemes[0])))
     }
 }
 
@@ -266,22 +263,21 @@ mod tests {
         for name in ["memory", "redis", "rabbitmq", "kafka", "activemq", "mqtt", "nats"] {
             let config = parse(&format!("kind = \"{name}\"")).unwrap();
             assert_eq!(config.kind.name(), name);
-            config.validate().unwrap();
+            assert_eq!(config.validate(), []);
         }
     }
 
     #[test]
     fn per_user_routing_is_refused_with_what_to_write_instead() {
-        let error = parse("routing = \"per_user\"").unwrap().validate().unwrap_err();
-        assert_eq!(error.kind(), BusErrorKind::Config);
-        assert!(error.to_string().contains("per_node"), "{error}");
+        let problems = parse("routing = \"per_user\"").unwrap().validate();
+        assert_eq!(problems[0].0, "routing");
+        assert!(problems[0].1.contains("per_node"), "{problems:?}");
     }
 
     #[test]
     fn only_the_section_in_use_is_checked() {
-        assert!(parse("nats = { url = \"\" }").unwrap().validate().is_ok());
-        let error = parse("redis = { url = \"http://h\" }").unwrap().validate().unwrap_err();
-        assert!(error.to_string().contains("bus.redis.url"), "{error}");
+        assert_eq!(parse("nats = { url = \"\" }").unwrap().validate(), []);
+        assert_eq!(parse("redis = { url = \"http://h\" }").unwrap().validate()[0].0, "redis.url");
     }
 
     #[test]

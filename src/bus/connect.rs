@@ -18,7 +18,9 @@ pub fn backends() -> Vec<BusKind> {
 /// Makes the bus that the config names. A broker that is away is no error: the bus starts without it and connects when
 /// it can. All buses of kind `memory` in one process share one broker.
 pub async fn connect(config: &BusConfig) -> Result<Arc<dyn MessageBus>, BusError> {
-    config.validate()?;
+    if let Some((key, message)) = config.validate().into_iter().next() {
+        return Err(BusError::new(BusErrorKind::Config, format!("bus.{key}: {message}")));
+    }
     match config.kind {
         BusKind::Memory => Ok(MemoryBroker::process_wide().connect()),
         #[cfg(feature = "redis")]

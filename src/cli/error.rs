@@ -1,5 +1,7 @@
 use std::error::Error;
 
+use super::chat::ChatError;
+use super::replay::ReplayFailure;
 use crate::bus::{BusError, BusErrorKind};
 use crate::config::ConfigError;
 use crate::model::store::{StoreError, StoreErrorKind};
@@ -24,6 +26,12 @@ pub enum CliError {
     /// The bus cannot be used.
     #[error(transparent)]
     Bus(#[from] BusError),
+    /// A chat ended with an error.
+    #[error(transparent)]
+    Chat(#[from] ChatError),
+    /// A replay was not clean, or could not be played.
+    #[error(transparent)]
+    Replay(#[from] ReplayFailure),
     /// A node cannot start or go on.
     #[error(transparent)]
     Start(#[from] StartError),
@@ -67,7 +75,7 @@ impl CliError {
             Self::Bus(e) if e.kind() == BusErrorKind::Config => 78,
             Self::Start(StartError::Claim(_)) => 69,
             Self::Start(StartError::Config(_)) => 78,
-            Self::Start(_) | Self::Bus(_) | Self::Failed { .. } => 1,
+            Self::Chat(_) | Self::Replay(_) | Self::Start(_) | Self::Bus(_) | Self::Failed { .. } => 1,
         }
     }
 }

@@ -1,7 +1,9 @@
 //! The command line: one file per subcommand, each with its `Args` and a `run`.
 
+pub mod chat;
 mod error;
 pub mod nginx;
+pub mod replay;
 pub mod serve;
 pub mod up;
 
@@ -44,6 +46,10 @@ enum Command {
     Up(up::Args),
     /// Runs one node until it is told to stop
     Serve(serve::Args),
+    /// Talks to a cluster from a terminal or a script
+    Chat(chat::ChatArgs),
+    /// Plays a chat log through a cluster and checks that everybody received everything
+    Replay(replay::ReplayArgs),
     /// Works for the Nginx balancer in front of the nodes
     Nginx(nginx::Args),
 }
@@ -71,6 +77,8 @@ impl Cli {
         match self.command.unwrap_or(Command::Up(up::Args::default())) {
             Command::Up(args) => up::run(args, &self.globals).await,
             Command::Serve(args) => serve::run(args, &self.globals).await,
+            Command::Chat(args) => Ok(chat::run(args).await?),
+            Command::Replay(args) => Ok(replay::run(args).await?),
             Command::Nginx(args) => nginx::run(args, &self.globals).await,
         }
     }

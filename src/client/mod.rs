@@ -25,4 +25,4 @@ pub use handle::{ChatClient, ConversationsPage, GroupInfo, HistoryPage, Sending,
 pub use options::Options;
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

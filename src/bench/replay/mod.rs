@@ -19,7 +19,6 @@ pub use script::{Pace, Script};
 
 use self::crew::Crew;
 use self::watcher::Watch;
-use super::ledger::Verdict;
 use crate::client::{ChatClient, ClientError, to_conversation};
 use crate::model::ConversationId;
 use crate::protocol::Password;
@@ -179,8 +178,11 @@ async fn wait(watch: &Watch, patience: Duration, start: Instant, progress: &watc
 }
 
 impl Report {
-    /// Tells whether every message reached everybody exactly once and in order.
+    /// Tells whether every message was acknowledged and reached everybody exactly once and in order.
     pub fn is_clean(&self) -> bool {
-        self.complaints.is_empty() && Verdict::is_clean(&self.verdict)
+        self.verdict.is_clean() && self.verdict.attempted == self.messages as u64
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,6 +1,6 @@
 //! The client against a peer that speaks the wire on a real socket.
 
-mod peer;
+pub(crate) mod peer;
 
 use std::time::Duration;
 

@@ -52,8 +52,8 @@ pub trait Store: Debug + Send + Sync + 'static {
     /// Finds a user by folded name.
     async fn user_by_name(&self, name: &Name) -> Result<Option<User>, StoreError>;
 
-    /// Finds a user by id.
-    async fn user_by_id(&self, user: UserId) -> Result<Option<User>, StoreError>;
+    /// Finds users by id. Those who do not exist are left out.
+    async fn users(&self, users: &[UserId]) -> Result<Vec<User>, StoreError>;
 
     /// Finds or creates the direct conversation of each pair, in a transaction of its own, and returns one answer per
     /// pair in order.

@@ -43,7 +43,7 @@ pub(super) async fn authenticate(core: &Core, login: Login) -> Result<User, Serv
             }
         }
         (None, None, Some(token)) => match core.tokens.check(token.reveal()) {
-            Some(user) => core.store.user_by_id(user).await?,
+            Some(user) => core.reader.user(user).await?,
             None => None,
         },
         _ => None,

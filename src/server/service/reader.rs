@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::batch::Batcher;
 use super::error::ServiceError;
-use crate::model::store::{Head, Store, StoreError};
+use crate::model::store::{Head, Store, StoreError, User};
 use crate::model::{Membership, UserId};
 
 /// The most logins in one query.
@@ -14,6 +14,7 @@ const BATCH: usize = 256;
 /// Batched reads. A failed batch fails all of its callers.
 #[derive(Debug)]
 pub(crate) struct LogReader {
+    users: Batcher<UserId, Result<Vec<User>, ServiceError>>,
     conversations: Batcher<UserId, Result<Vec<Head>, ServiceError>>,
     memberships: Batcher<UserId, Result<Vec<Membership>, ServiceError>>,
 }
@@ -21,6 +22,14 @@ pub(crate) struct LogReader {
 impl LogReader {
     /// Starts the reading tasks. They end with the reader.
     pub(crate) fn spawn(store: &Arc<dyn Store>) -> Self {
+        let log = Arc::clone(store);
+        let users = Batcher::spawn(BATCH, move |users: Vec<UserId>| {
+            let log = Arc::clone(&log);
+            async move {
+                let rows = log.users(&users).await;
+                share(&users, rows.map(|rows| rows.into_iter().map(|row| (row.id, row)).collect()))
+            }
+        });
         let log = Arc::clone(store);
         let conversations = Batcher::spawn(BATCH, move |users: Vec<UserId>| {
             let log = Arc::clone(&log);
@@ -34,7 +43,13 @@ impl LogReader {
                 share(&users, rows.map(|rows| rows.into_iter().map(|row| (row.user, row)).collect()))
             }
         });
-        Self { conversations, memberships }
+        Self { users, conversations, memberships }
+    }
+
+    /// Finds a user by id.
+    pub(crate) async fn user(&self, user: UserId) -> Result<Option<User>, ServiceError> {
+        let found = self.users.ask(user).await.unwrap_or_else(|| Err(ServiceError::stopping()))?;
+        Ok(found.into_iter().next())
     }
 
     /// Reads which conversations a user is in.

@@ -16,7 +16,7 @@ const DEADLINE: Duration = Duration::from_secs(30);
 
 /// A running Nginx.
 #[derive(Debug)]
-pub struct Nginx {
+pub(crate) struct Nginx {
     process: Child,
     folder: TempDir,
     listen: SocketAddr,
@@ -26,7 +26,7 @@ impl Nginx {
     /// Starts Nginx on the config that `render` makes of a folder, in which it must keep `nginx.pid` and `error.log`,
     /// and of the address to listen on. Returns once it accepts connections. `None`: it is not installed here, and
     /// the case is skipped.
-    pub async fn start(render: impl FnOnce(&str, SocketAddr) -> String) -> Option<Self> {
+    pub(crate) async fn start(render: impl FnOnce(&str, SocketAddr) -> String) -> Option<Self> {
         let program = installed()?;
         let folder = tempfile::tempdir().expect("a temp folder");
         let listen = free_address();
@@ -47,7 +47,7 @@ impl Nginx {
     }
 
     /// Returns where clients connect.
-    pub fn address(&self) -> SocketAddr {
+    pub(crate) fn address(&self) -> SocketAddr {
         self.listen
     }
 
@@ -87,7 +87,7 @@ impl Drop for Nginx {
 }
 
 /// Runs `nginx -t` on a config. `None`: Nginx is not installed here, and the case is skipped.
-pub fn check(conf: &str, folder: &Path) -> Option<Output> {
+pub(crate) fn check(conf: &str, folder: &Path) -> Option<Output> {
     let program = installed()?;
     let path = folder.join("nginx.conf");
     fs::write(&path, conf).expect("write nginx.conf");

@@ -103,7 +103,7 @@ pub async fn close_is_idempotent_and_later_calls_are_unavailable(log: &dyn Fresh
         store.now().await.err(),
         store.user_create(&name("late"), "hash").await.err(),
         store.user_by_name(&name("user-1")).await.err(),
-        store.user_by_id(all[0]).await.err(),
+        store.users(&all[..1]).await.err(),
         store.direct(&[(all[0], all[1])]).await.err(),
         store.group_create(all[0], "late", "").await.err(),
         store.group(place).await.err(),

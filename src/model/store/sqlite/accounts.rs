@@ -1,6 +1,6 @@
 use super::SqliteStore;
 use super::connections::Ask;
-use super::decode::{broken, name, text, user};
+use super::decode::{broken, json, name, text, user};
 use crate::model::store::{StoreError, User};
 use crate::model::{Name, UserId};
 
@@ -16,18 +16,18 @@ impl SqliteStore {
     }
 
     pub(super) async fn find_user_by_name(&self, name: &Name) -> Result<Option<User>, StoreError> {
-        let sql = "SELECT id, name, password_hash FROM users WHERE folded = $1";
-        self.find_user(sqlx::query(sql).bind(name.fold())).await
+        let ask = sqlx::query("SELECT id, name, password_hash FROM users WHERE folded = $1").bind(name.fold());
+        Ok(self.read_users(ask).await?.pop())
     }
 
-    pub(super) async fn find_user_by_id(&self, user: UserId) -> Result<Option<User>, StoreError> {
-        let sql = "SELECT id, name, password_hash FROM users WHERE id = $1";
-        self.find_user(sqlx::query(sql).bind(user.get().cast_signed())).await
+    pub(super) async fn find_users(&self, users: &[UserId]) -> Result<Vec<User>, StoreError> {
+        let sql = "SELECT id, name, password_hash FROM users WHERE id IN (SELECT value FROM json_each($1))";
+        self.read_users(sqlx::query(sql).bind(json(users))).await
     }
 
-    async fn find_user(&self, ask: Ask) -> Result<Option<User>, StoreError> {
-        let sets = self.connections.read("looking a user up", ask).await?;
-        let found = sets[0].first();
-        found.map(|row| Ok(User { id: user(row, 0)?, name: name(row, 1)?, password_hash: text(row, 2)? })).transpose()
+    async fn read_users(&self, ask: Ask) -> Result<Vec<User>, StoreError> {
+        let sets = self.connections.read("looking users up", ask).await?;
+        let found = |row| Ok(User { id: user(row, 0)?, name: name(row, 1)?, password_hash: text(row, 2)? });
+        sets[0].iter().map(found).collect()
     }
 }

@@ -93,8 +93,11 @@ impl Store for SqliteStore {
         self.find_user_by_name(name).await
     }
 
-    async fn user_by_id(&self, user: UserId) -> Result<Option<User>, StoreError> {
-        self.find_user_by_id(user).await
+    async fn users(&self, users: &[UserId]) -> Result<Vec<User>, StoreError> {
+        if users.is_empty() {
+            return Ok(Vec::new());
+        }
+        self.find_users(users).await
     }
 
     async fn direct(&self, pairs: &[(UserId, UserId)]) -> Result<Vec<Option<ConversationId>>, StoreError> {
