@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use super::outbox::Outbox;
-use crate::model::store::Page;
 use crate::model::{ConversationId, Seq};
 use crate::protocol::{CloseReason, ErrorCode, Malformed, Request, RequestBody, RequestId, ServerFrame};
 use crate::server::core::Core;
@@ -165,12 +164,7 @@ impl Session {
         let session = self.member.as_ref().ok_or_else(unauthenticated)?.session();
         match body {
             RequestBody::History { conversation, before, after, limit } => {
-                let page = match (before, after) {
-                    (Some(before), _) => Page::Before(before),
-                    (None, Some(after)) => Page::After(after),
-                    (None, None) => Page::Newest,
-                };
-                service::history(core, session.user, id, conversation, page, limit).await
+                service::history(core, session.user, id, conversation, (before, after), limit).await
             }
             RequestBody::Conversations { before, limit } => {
                 service::conversations(core, session.user, id, before, limit).await

@@ -56,9 +56,14 @@ pub(crate) async fn history(
     user: UserId,
     id: Option<RequestId>,
     conversation: ConversationId,
-    page: Page,
+    (before, after): (Option<Seq>, Option<Seq>),
     limit: Option<u64>,
 ) -> Result<ServerFrame, ServiceError> {
+    let page = match (before, after) {
+        (Some(before), _) => Page::Before(before),
+        (None, Some(after)) => Page::After(after),
+        (None, None) => Page::Newest,
+    };
     let limit = limit.unwrap_or(DEFAULT_LIMIT).clamp(1, MAX_LIMIT) as usize;
     let history = core.store.history(user, conversation, page, limit).await?;
     let History { messages, more } = history.ok_or_else(ServiceError::not_member)?;
