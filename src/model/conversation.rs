@@ -12,6 +12,16 @@ pub enum ConversationKind {
     Group,
 }
 
+/// What a member may do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Role {
+    /// Removes others too.
+    Owner,
+    /// Talks and leaves.
+    Member,
+}
+
 /// One user's view of one conversation of theirs.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Membership {

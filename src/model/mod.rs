@@ -9,7 +9,7 @@ mod message;
 mod name;
 pub mod store;
 
-pub use conversation::{ConversationKind, Group, Membership, Peer};
+pub use conversation::{ConversationKind, Group, Membership, Peer, Role};
 pub use id::{ConversationId, InvalidNodeId, MAX_ID, NodeId, UserId};
 pub use key::{InvalidKey, Key, MAX_KEY_BYTES};
 pub use message::{Message, MessageKind};

@@ -3,6 +3,7 @@
 mod close;
 mod codec;
 mod error_code;
+mod fields;
 mod request;
 mod server_frame;
 
@@ -10,4 +11,6 @@ pub use close::{Close, CloseReason};
 pub use codec::{Codec, Line, MAX_CLIENT_LINE, MAX_SERVER_FRAME};
 pub use error_code::ErrorCode;
 pub use request::{Login, MAX_BODY_BYTES, Malformed, Password, Request, RequestBody, RequestId, SendTarget};
-pub use server_frame::{ConversationView, FriendView, MemberMore, ServerFrame};
+pub use server_frame::{
+    ConversationView, FriendRequestView, FriendView, GroupView, MemberMore, MemberView, ServerFrame,
+};

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
-use super::ErrorCode;
+use super::{ErrorCode, fields};
 use crate::model::{ConversationId, Key, Seq, UserId};
 
 /// The longest body of a message, in bytes.
@@ -132,10 +132,92 @@ pub enum RequestBody {
         /// The group.
         conversation: ConversationId,
     },
+    /// Confirms that everything up to `seq` has been read.
+    Read {
+        /// The conversation.
+        conversation: ConversationId,
+        /// Cumulative.
+        seq: Seq,
+    },
+    /// Makes somebody else cease to be a member; the owner's.
+    GroupRemove {
+        /// The group.
+        conversation: ConversationId,
+        /// Who has to go.
+        user: UserId,
+    },
+    /// Looks for groups.
+    GroupFind {
+        /// What their names begin with, whatever its case.
+        name: String,
+    },
+    /// Asks who is a member.
+    GroupMembers {
+        /// The group.
+        conversation: ConversationId,
+        /// Those with a higher id.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        after: Option<UserId>,
+        /// How many; at most 200.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        limit: Option<u64>,
+    },
+    /// Looks for a user.
+    FindUser {
+        /// Their name, whatever its case.
+        name: String,
+    },
+    /// Asks a user to be a friend, or agrees when they have asked.
+    FriendAdd {
+        /// Their name.
+        name: String,
+    },
+    /// Agrees to be a friend.
+    FriendAccept {
+        /// Who has asked.
+        user: UserId,
+    },
+    /// Ends a friendship, or declines one.
+    FriendRemove {
+        /// The other one.
+        user: UserId,
+    },
+    /// Asks for the friends and for who wants to be one.
+    Friends {},
+    /// Refuses a user's messages from now on.
+    Block {
+        /// That user.
+        user: UserId,
+    },
+    /// Takes a user's messages again.
+    Unblock {
+        /// That user.
+        user: UserId,
+    },
+    /// Tells the others that this user writes. Not stored.
+    Typing {
+        /// Where.
+        conversation: ConversationId,
+    },
+    /// Changes the password.
+    Password {
+        /// The one that holds.
+        old: Password,
+        /// The one that shall hold.
+        new: Password,
+    },
     /// Shows a sign of life.
     Ping {},
     /// Ends the session.
-    Logout {},
+    Logout {
+        /// Ends the user's other sessions too, and every token.
+        #[serde(default, skip_serializing_if = "is_false")]
+        everywhere: bool,
+    },
+}
+
+fn is_false(value: &bool) -> bool {
+    !value
 }
 
 /// How a client proves who it is.
@@ -237,7 +319,7 @@ impl Request {
             return Err(bad("a frame is one JSON object on a line".to_owned()));
         }
         let head: Head<'_> =
-            serde_json::from_str(text).map_err(|e| bad(format!("not a JSON object: {}", place(&e))))?;
+            serde_json::from_str(text).map_err(|e| bad(format!("not a JSON object: {}", fields::place(&e))))?;
         let id = match head.id.map(RequestId::from_raw).transpose() {
             Ok(id) => id.flatten(),
             Err(message) => return Err(bad(message.to_owned())),
@@ -247,7 +329,7 @@ impl Request {
             head.kind.and_then(|raw| serde_json::from_str::<Text<'_>>(raw.get()).ok()).map(|text| text.0);
         match kind {
             None => Err("every frame has a `type`, a string".to_owned()).map_err(|m| (ErrorCode::BadFrame, m)),
-            Some(kind) => parse_body(&kind, text),
+            Some(kind) => fields::parse(&kind, text),
         }
         .map(|body| Request { id: id.clone(), body })
         .map_err(|(code, message)| Malformed { id, key, code, message })
@@ -272,116 +354,6 @@ impl Request {
 #[derive(Deserialize)]
 #[serde(transparent)]
 struct Text<'a>(#[serde(borrow)] Cow<'a, str>);
-
-fn place(error: &serde_json::Error) -> String {
-    // The line number is always 1.
-    error.to_string().replace("line 1 column", "column")
-}
-
-fn fields<'a, T: Deserialize<'a>>(kind: &str, text: &'a str) -> Result<T, (ErrorCode, String)> {
-    serde_json::from_str(text).map_err(|e| (ErrorCode::BadFrame, format!("`{kind}`: {}", place(&e))))
-}
-
-fn parse_body(kind: &str, text: &str) -> Result<RequestBody, (ErrorCode, String)> {
-    let bad = |message: String| (ErrorCode::BadFrame, message);
-    Ok(match kind {
-        "send" => {
-            #[derive(Deserialize)]
-            struct Fields {
-                key: Key,
-                to: Option<UserId>,
-                conversation: Option<ConversationId>,
-                body: String,
-            }
-            let Fields { key, to, conversation, body } = fields(kind, text)?;
-            let target = match (to, conversation) {
-                (Some(to), None) => SendTarget::User { to },
-                (None, Some(conversation)) => SendTarget::Conversation { conversation },
-                _ => return Err(bad("`send` takes either `to` or `conversation`".to_owned())),
-            };
-            if body.len() > MAX_BODY_BYTES {
-                return Err((
-                    ErrorCode::TooLarge,
-                    format!("a body is at most {MAX_BODY_BYTES} bytes, this one is {}", body.len()),
-                ));
-            }
-            RequestBody::Send { key, target, body }
-        }
-        "received" => {
-            #[derive(Deserialize)]
-            struct Fields {
-                conversation: ConversationId,
-                seq: Seq,
-            }
-            let Fields { conversation, seq } = fields(kind, text)?;
-            RequestBody::Received { conversation, seq }
-        }
-        "ping" => RequestBody::Ping {},
-        "register" => {
-            #[derive(Deserialize)]
-            struct Fields {
-                name: String,
-                password: Password,
-            }
-            let Fields { name, password } = fields(kind, text)?;
-            RequestBody::Register { name, password }
-        }
-        "login" => {
-            let login: Login = fields(kind, text)?;
-            match (&login.name, &login.password, &login.token) {
-                (Some(_), Some(_), None) | (None, None, Some(_)) => RequestBody::Login(login),
-                _ => return Err(bad("`login` takes either `name` and `password`, or `token`".to_owned())),
-            }
-        }
-        "history" => {
-            #[derive(Deserialize)]
-            struct Fields {
-                conversation: ConversationId,
-                before: Option<Seq>,
-                after: Option<Seq>,
-                limit: Option<u64>,
-            }
-            let Fields { conversation, before, after, limit } = fields(kind, text)?;
-            if before.is_some() && after.is_some() {
-                return Err(bad("`history` takes `before` or `after`, not both".to_owned()));
-            }
-            RequestBody::History { conversation, before, after, limit }
-        }
-        "conversations" => {
-            #[derive(Deserialize)]
-            struct Fields {
-                before: Option<ConversationId>,
-                limit: Option<u64>,
-            }
-            let Fields { before, limit } = fields(kind, text)?;
-            RequestBody::Conversations { before, limit }
-        }
-        "group_create" => {
-            #[derive(Deserialize)]
-            struct Fields {
-                name: String,
-                description: Option<String>,
-            }
-            let Fields { name, description } = fields(kind, text)?;
-            RequestBody::GroupCreate { name, description }
-        }
-        "group_join" => RequestBody::GroupJoin { conversation: conversation_of(kind, text)? },
-        "group_leave" => RequestBody::GroupLeave { conversation: conversation_of(kind, text)? },
-        "logout" => RequestBody::Logout {},
-        other => {
-            let shown: String = other.chars().take(40).collect();
-            return Err(bad(format!("unknown type `{shown}`")));
-        }
-    })
-}
-
-fn conversation_of(kind: &str, text: &str) -> Result<ConversationId, (ErrorCode, String)> {
-    #[derive(Deserialize)]
-    struct Fields {
-        conversation: ConversationId,
-    }
-    fields::<Fields>(kind, text).map(|fields| fields.conversation)
-}
 
 #[cfg(test)]
 mod tests {

@@ -2,7 +2,7 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use super::{Close, ErrorCode, RequestId};
-use crate::model::{ConversationId, ConversationKind, Key, Membership, Message, Millis, Seq, UserId};
+use crate::model::{ConversationId, ConversationKind, Key, Membership, Message, Millis, Role, Seq, UserId};
 
 /// What a server says: replies (with the request's `id`, when it had one) and events.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -77,6 +77,45 @@ pub enum ServerFrame {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         id: Option<RequestId>,
     },
+    /// The friends of the user, and who wants to be one.
+    Friends {
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        id: Option<RequestId>,
+        friends: Vec<FriendView>,
+        requests: Vec<FriendRequestView>,
+    },
+    /// Groups that were looked for.
+    Groups {
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        id: Option<RequestId>,
+        groups: Vec<GroupView>,
+    },
+    /// The members of a group.
+    Members {
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        id: Option<RequestId>,
+        conversation: ConversationId,
+        members: Vec<MemberView>,
+        more: bool,
+    },
+    /// A user who was looked for.
+    User {
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        id: Option<RequestId>,
+        user: UserId,
+        name: String,
+        online: bool,
+    },
+    /// Somebody wants to be a friend.
+    FriendRequest { user: UserId, name: String },
+    /// Somebody has agreed to be a friend.
+    FriendAccepted { user: UserId, name: String },
+    /// Somebody is a friend no more, or has declined to be one.
+    FriendRemoved { user: UserId },
+    /// A friend has come or gone.
+    Presence { user: UserId, online: bool },
+    /// A member writes.
+    Typing { conversation: ConversationId, user: UserId },
     /// A conversation that this session has not been told of.
     Conversation(ConversationView),
     /// The node has no bus; messages from other nodes come through the log, within a second.
@@ -110,6 +149,36 @@ pub struct FriendView {
     pub user: UserId,
     pub name: String,
     pub online: bool,
+}
+
+/// Somebody who wants to be a friend.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[allow(missing_docs, reason = "the fields are the wire's")]
+pub struct FriendRequestView {
+    pub user: UserId,
+    pub name: String,
+}
+
+/// A group as `groups` shows it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[allow(missing_docs, reason = "the fields are the wire's")]
+pub struct GroupView {
+    pub conversation: ConversationId,
+    pub name: String,
+    pub description: String,
+    pub members: u64,
+}
+
+/// A member as `members` shows them.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[allow(missing_docs, reason = "the fields are the wire's")]
+pub struct MemberView {
+    pub user: UserId,
+    pub name: String,
+    pub role: Role,
+    pub online: bool,
+    pub delivered: Seq,
+    pub read: Seq,
 }
 
 /// A conversation as `welcome`, `conversations` and `conversation` show it.

@@ -19,8 +19,8 @@ use async_trait::async_trait;
 pub use config::StoreConfig;
 pub use error::{StoreError, StoreErrorKind};
 pub use rows::{
-    Append, Beat, Beaten, Changes, Claim, Claimed, CursorMoved, CursorUpdate, Head, History, Meta, NodeRow, NodeState,
-    Outcome, Page, Presence, PresenceChange, Range, User,
+    Append, Beat, Beaten, Changes, Claim, Claimed, CursorMoved, CursorUpdate, Friend, Friendship, Head, History,
+    Member, Meta, NodeRow, NodeState, Outcome, Page, Presence, PresenceChange, Range, User, UserChange,
 };
 
 use location::Location;
@@ -54,6 +54,39 @@ pub trait Store: Debug + Send + Sync + 'static {
 
     /// Finds users by id. Those who do not exist are left out.
     async fn users(&self, users: &[UserId]) -> Result<Vec<User>, StoreError>;
+
+    /// Lists users by folded name, `limit` of them after `after`.
+    async fn user_list(&self, after: Option<&Name>, limit: usize) -> Result<Vec<User>, StoreError>;
+
+    /// Changes a user's account, and with it raises `token_version`: tokens made before are good no more. `false`: no such user.
+    async fn user_change(&self, user: UserId, change: &UserChange) -> Result<bool, StoreError>;
+
+    /// Asks a user to be a friend; when that user has asked already, both are friends from now on.
+    async fn friend_add(&self, user: UserId, friend: UserId) -> Result<Friendship, StoreError>;
+
+    /// Agrees to be a friend. `false`: that user has not asked.
+    async fn friend_accept(&self, user: UserId, friend: UserId) -> Result<bool, StoreError>;
+
+    /// Ends a friendship or takes back or declines a request, in both directions. `false`: there was none.
+    async fn friend_remove(&self, user: UserId, friend: UserId) -> Result<bool, StoreError>;
+
+    /// Reads the friends of these users, and who has asked them, by name within a user.
+    async fn friends(&self, users: &[UserId]) -> Result<Vec<Friend>, StoreError>;
+
+    /// Blocks a user, or ends that. A blocked user's texts to the blocker's direct conversation are [`Outcome::Forbidden`], and
+    /// their requests to be a friend [`Friendship::Forbidden`].
+    async fn block(&self, user: UserId, other: UserId, blocked: bool) -> Result<(), StoreError>;
+
+    /// Finds groups whose folded name begins with the folded prefix, by name, then id.
+    async fn group_find(&self, prefix: &str, limit: usize) -> Result<Vec<Group>, StoreError>;
+
+    /// Reads members by id, those after `after`. Empty for a conversation that does not exist.
+    async fn group_members(
+        &self,
+        conversation: ConversationId,
+        after: Option<UserId>,
+        limit: usize,
+    ) -> Result<Vec<Member>, StoreError>;
 
     /// Finds or creates the direct conversation of each pair, in a transaction of its own, and returns one answer per
     /// pair in order.
@@ -135,6 +168,13 @@ pub trait Store: Debug + Send + Sync + 'static {
     /// Tells which of these users have a session anywhere.
     async fn online(&self, users: &[UserId]) -> Result<Vec<UserId>, StoreError>;
 
+    /// Tells on which nodes these users have sessions.
+    async fn whereabouts(&self, users: &[UserId]) -> Result<Vec<(UserId, NodeId)>, StoreError>;
+
+    /// Deletes entries older than `before`, by the database's clock, at most `limit` of them, and returns how many. Heads and seqs stay as they are;
+    /// a conversation's newest entry is kept. Keys of what was deleted are forgotten.
+    async fn prune(&self, before: Millis, limit: usize) -> Result<u64, StoreError>;
+
     /// Takes a node's row and lease, with an epoch above all earlier ones, and drops its old presence rows.
     /// [`Claimed::Held`] while another holder's lease lives, unless `claim.take_over`. After a holder that did not
     /// release the row, `dirty_since` says since when its publishes may be lost.
@@ -148,9 +188,8 @@ pub trait Store: Debug + Send + Sync + 'static {
     async fn nodes(&self) -> Result<(Millis, Vec<NodeRow>), StoreError>;
 
     /// Expires a lease that has run out: row `expired`, epoch + 1, presence rows of that node up to `epoch` deleted,
-    /// all in one transaction.
-    /// `false`: it beats again, or somebody else has expired it.
-    async fn node_expire(&self, node: &NodeId, epoch: u64) -> Result<bool, StoreError>;
+    /// all in one transaction. Returns the users who were there. `None`: it beats again, or somebody else has expired it.
+    async fn node_expire(&self, node: &NodeId, epoch: u64) -> Result<Option<Vec<UserId>>, StoreError>;
 
     /// Gives a lease back: row `stopped`, presence rows deleted. A node that does not hold `epoch` any more changes
     /// nothing.

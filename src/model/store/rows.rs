@@ -24,6 +24,69 @@ pub struct User {
     pub name: crate::model::Name,
     /// The password's argon2id hash, a PHC string.
     pub password_hash: String,
+    /// Rises with every change of the account; a token made under a lower one is good no more.
+    pub token_version: u64,
+    /// May not log in.
+    pub disabled: bool,
+}
+
+/// A change of an account.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum UserChange {
+    /// A new password hash.
+    Password(String),
+    /// Nothing but that earlier tokens are good no more.
+    Tokens,
+    /// May not log in any more, or may again.
+    Disabled(bool),
+    /// The account is gone: it is disabled for good and its password forgotten. Its name stays taken, because what it
+    /// said stays.
+    Deleted,
+}
+
+/// What became of a wish to be friends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Friendship {
+    /// The other user is asked.
+    Requested,
+    /// They had asked: both are friends now.
+    Accepted,
+    /// They are friends already, or the other user was asked before.
+    Unchanged,
+    /// The other user has blocked this one.
+    Forbidden,
+}
+
+/// Somebody's friend, or somebody who has asked them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Friend {
+    /// Whose friend.
+    pub user: UserId,
+    /// The friend.
+    pub friend: UserId,
+    /// The friend's name.
+    pub name: crate::model::Name,
+    /// They are friends; otherwise `friend` has asked `user` to be one.
+    pub accepted: bool,
+    /// The friend has a session somewhere.
+    pub online: bool,
+}
+
+/// A member of a conversation.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Member {
+    /// Who.
+    pub user: UserId,
+    /// Their name.
+    pub name: crate::model::Name,
+    /// What they may do.
+    pub role: crate::model::Role,
+    /// They have a session somewhere.
+    pub online: bool,
+    /// The highest seq they have.
+    pub delivered: Seq,
+    /// The highest seq they have read.
+    pub read: Seq,
 }
 
 /// An entry to append.
@@ -41,6 +104,8 @@ pub struct Append {
     pub kind: MessageKind,
     /// The text; empty for a join or a leave.
     pub body: String,
+    /// In a direct conversation only friends may write.
+    pub friends_only: bool,
 }
 
 /// What became of an entry.
@@ -64,6 +129,9 @@ pub enum Outcome {
     Conflict,
     /// The sender is not a member of the conversation (for a `Leave` too).
     NotMember,
+    /// A text to a direct conversation whose other user has blocked the sender or, where only friends may write
+    /// ([`Append::friends_only`]), is no friend of theirs.
+    Forbidden,
     /// A `Join` of somebody who is a member already.
     AlreadyMember,
     /// There is no such conversation, or none to join or leave (a direct one), or nobody who could join (no such user).
