@@ -125,7 +125,11 @@ impl Connection {
                     }
                 }
                 Woken::Writable | Woken::Outbox => {}
-                Woken::Time => self.check_time(),
+                Woken::Time => {
+                    if self.check_time() {
+                        return;
+                    }
+                }
             }
         }
     }
@@ -265,12 +269,11 @@ impl Connection {
     fn is_over(&mut self) -> bool {
         if self.outbox.closing().is_some() {
             self.closing_at.get_or_insert_with(Instant::now);
-            return self.unsent.is_empty();
+            return self.unsent.is_empty() && self.outbox.is_sealed();
         }
         // A client that has only closed its sending side still gets its answers.
         let busy = self.working.is_some() || !self.waiting.is_empty() || !self.unsent.is_empty();
-        let sending = self.session.as_ref().is_none_or(Session::is_sending);
-        self.eof_at.is_some() && !busy && !sending
+        self.eof_at.is_some() && !busy && !self.outbox.is_promising()
     }
 
     fn deadline(&self) -> Instant {
@@ -291,16 +294,16 @@ impl Connection {
         deadline
     }
 
-    fn check_time(&mut self) {
+    /// Closes what has taken too long. Returns whether there is nothing more to wait for.
+    fn check_time(&mut self) -> bool {
         let now = Instant::now();
         let limits = &self.core.limits;
         if self.closing_at.is_some_and(|at| at + LINGER <= now) || self.eof_at.is_some_and(|at| at + HALF_CLOSED <= now)
         {
-            self.unsent.clear();
-            self.waiting.clear();
-            self.working = None;
             self.outbox.close(CloseReason::Slow, 0, None);
-        } else if !self.unsent.is_empty() && self.written_at + limits.slow_after <= now {
+            return true;
+        }
+        if !self.unsent.is_empty() && self.written_at + limits.slow_after <= now {
             self.outbox.close(CloseReason::Slow, 0, None);
         } else if self.heard_at + limits.idle <= now {
             self.outbox.close(CloseReason::Idle, 0, None);
@@ -309,6 +312,7 @@ impl Connection {
         {
             self.outbox.close(CloseReason::HandshakeTimeout, 0, None);
         }
+        false
     }
 }
 
