@@ -30,11 +30,11 @@ pub struct BusConfig {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum BusKind {
-    /// No broker: for the nodes of one process.
-    Memory,
     /// Redis pub/sub.
     #[default]
     Redis,
+    /// No broker: for the nodes of one process.
+    Memory,
     /// RabbitMQ.
     Rabbitmq,
     /// Kafka.

@@ -4,6 +4,7 @@
 
 #[cfg(feature = "redis")]
 mod bus;
+mod chat;
 mod config;
 mod harness;
 mod layers;

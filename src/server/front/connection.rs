@@ -103,6 +103,10 @@ impl Connection {
             if self.write().is_err() || self.is_over() {
                 return;
             }
+            if self.may_take_more() {
+                // Writing has made room for what had to wait, and nothing else would come back to it.
+                continue;
+            }
             let deadline = self.deadline();
             let reads = self.reads();
             let writes = !self.unsent.is_empty();
@@ -199,6 +203,12 @@ impl Connection {
         if self.waiting.is_empty() && self.waiting.capacity() > 0 {
             self.waiting = VecDeque::new();
         }
+    }
+
+    /// Tells whether a request waits that can be taken now.
+    fn may_take_more(&self) -> bool {
+        let can = self.session.is_some() && self.outbox.closing().is_none() && !self.outbox.is_half_full();
+        can && !self.waiting.is_empty()
     }
 
     fn reads(&self) -> bool {
