@@ -6,7 +6,10 @@
 mod bus;
 mod chat;
 mod config;
+mod groups;
 mod harness;
+mod keys;
 mod layers;
 mod nginx;
+mod resume;
 mod store;
