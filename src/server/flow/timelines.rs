@@ -154,7 +154,9 @@ impl Timelines {
 
     /// Opens a buffer for a session that is about to read the log. `false`: it is not in the timeline.
     pub(crate) fn open_buffer(&self, conversation: ConversationId, number: SessionNumber) -> bool {
-        self.shard(conversation).get_mut(&conversation).is_some_and(|timeline| timeline.open_buffer(number))
+        self.shard(conversation)
+            .get_mut(&conversation)
+            .is_some_and(|timeline| timeline.open_buffer(conversation, number))
     }
 
     /// Makes a session live that has been given everything up to `floor` from the log.

@@ -103,6 +103,10 @@ impl Connection {
             if self.write().is_err() || self.is_over() {
                 return;
             }
+            if self.may_take_more() {
+                // Writing has made room for what had to wait, and nothing else would come back to it.
+                continue;
+            }
             let deadline = self.deadline();
             let reads = self.reads();
             let writes = !self.unsent.is_empty();
@@ -125,7 +129,11 @@ impl Connection {
                     }
                 }
                 Woken::Writable | Woken::Outbox => {}
-                Woken::Time => self.check_time(),
+                Woken::Time => {
+                    if self.check_time() {
+                        return;
+                    }
+                }
             }
         }
     }
@@ -197,6 +205,12 @@ impl Connection {
         }
     }
 
+    /// Tells whether a request waits that can be taken now.
+    fn may_take_more(&self) -> bool {
+        let can = self.session.is_some() && self.outbox.closing().is_none() && !self.outbox.is_half_full();
+        can && !self.waiting.is_empty()
+    }
+
     fn reads(&self) -> bool {
         let full = self.waiting.len() >= MAX_WAITING || self.waiting_bytes >= MAX_WAITING_BYTES;
         self.eof_at.is_none() && !full && self.outbox.closing().is_none()
@@ -265,12 +279,11 @@ impl Connection {
     fn is_over(&mut self) -> bool {
         if self.outbox.closing().is_some() {
             self.closing_at.get_or_insert_with(Instant::now);
-            return self.unsent.is_empty();
+            return self.unsent.is_empty() && self.outbox.is_sealed();
         }
         // A client that has only closed its sending side still gets its answers.
         let busy = self.working.is_some() || !self.waiting.is_empty() || !self.unsent.is_empty();
-        let sending = self.session.as_ref().is_none_or(Session::is_sending);
-        self.eof_at.is_some() && !busy && !sending
+        self.eof_at.is_some() && !busy && !self.outbox.is_promising()
     }
 
     fn deadline(&self) -> Instant {
@@ -291,16 +304,16 @@ impl Connection {
         deadline
     }
 
-    fn check_time(&mut self) {
+    /// Closes what has taken too long. Returns whether there is nothing more to wait for.
+    fn check_time(&mut self) -> bool {
         let now = Instant::now();
         let limits = &self.core.limits;
         if self.closing_at.is_some_and(|at| at + LINGER <= now) || self.eof_at.is_some_and(|at| at + HALF_CLOSED <= now)
         {
-            self.unsent.clear();
-            self.waiting.clear();
-            self.working = None;
             self.outbox.close(CloseReason::Slow, 0, None);
-        } else if !self.unsent.is_empty() && self.written_at + limits.slow_after <= now {
+            return true;
+        }
+        if !self.unsent.is_empty() && self.written_at + limits.slow_after <= now {
             self.outbox.close(CloseReason::Slow, 0, None);
         } else if self.heard_at + limits.idle <= now {
             self.outbox.close(CloseReason::Idle, 0, None);
@@ -309,6 +322,7 @@ impl Connection {
         {
             self.outbox.close(CloseReason::HandshakeTimeout, 0, None);
         }
+        false
     }
 }
 

@@ -55,11 +55,6 @@ impl Session {
         self.member.is_some()
     }
 
-    /// Tells whether messages of this session are on their way to the log.
-    pub(super) fn is_sending(&self) -> bool {
-        self.member.as_ref().is_some_and(|member| member.session().is_sending())
-    }
-
     /// Takes a cumulative confirmation, which may overtake requests that wait. `false`: nobody has logged in.
     pub(super) fn received(&self, conversation: ConversationId, seq: Seq) -> bool {
         self.member.as_ref().map(|member| service::received(&self.core, member.session(), conversation, seq)).is_some()
