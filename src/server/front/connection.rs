@@ -20,6 +20,8 @@ use super::rate::{Admission, Rate};
 use super::session::{Handled, Session, Work};
 use crate::protocol::{CloseReason, Codec, ErrorCode, Line, MAX_CLIENT_LINE, Malformed, Request, RequestBody};
 use crate::server::core::Core;
+use crate::server::flow::LocalSession;
+use crate::server::service;
 
 /// Read at once.
 const READ_BYTES: usize = 16 * 1024;
@@ -52,6 +54,7 @@ pub(super) async fn run(core: Arc<Core>, stream: TcpStream) {
     let connection = Connection {
         session: Some(Session::new(Arc::clone(&core), Arc::clone(&outbox))),
         working: None,
+        member: None,
         codec: Codec::new(MAX_CLIENT_LINE),
         waiting: VecDeque::new(),
         waiting_bytes: 0,
@@ -76,6 +79,8 @@ struct Connection {
     /// Away while it works.
     session: Option<Session>,
     working: Option<Working>,
+    /// Who has logged in, also while the session works.
+    member: Option<Arc<LocalSession>>,
     codec: Codec,
     waiting: VecDeque<(usize, Result<Request, Malformed>)>,
     waiting_bytes: usize,
@@ -117,6 +122,7 @@ impl Connection {
             match woken {
                 Woken::Worked(session) => {
                     self.working = None;
+                    self.member = session.member();
                     self.session = Some(session);
                 }
                 Woken::Readable => {
@@ -185,8 +191,9 @@ impl Connection {
             // Confirmations are cumulative: they go on while requests wait, so that a client that writes before it
             // reads is not stuck.
             if let Ok(Request { body: RequestBody::Received { conversation, seq }, .. }) = &request
-                && self.session.as_ref().is_some_and(|session| session.received(*conversation, *seq))
+                && let Some(member) = &self.member
             {
+                service::received(&self.core, member, *conversation, *seq);
                 continue;
             }
             self.waiting_bytes += bytes;
@@ -264,13 +271,15 @@ impl Connection {
     /// Tells whether there is nothing more to do for this connection.
     fn is_over(&mut self) -> bool {
         if self.outbox.closing().is_some() {
-            self.closing_at.get_or_insert_with(Instant::now);
-            return self.unsent.is_empty();
+            let given_up = self.closing_at.get_or_insert_with(Instant::now).elapsed() >= LINGER;
+            // The closing frame may have been queued since the last write.
+            return given_up || self.unsent.is_empty() && self.outbox.is_drained();
         }
-        // A client that has only closed its sending side still gets its answers.
-        let busy = self.working.is_some() || !self.waiting.is_empty() || !self.unsent.is_empty();
+        // A client that has only closed its sending side still gets its answers; the last one may have been queued since
+        // the last write.
+        let busy = self.working.is_some() || !self.waiting.is_empty();
         let sending = self.session.as_ref().is_none_or(Session::is_sending);
-        self.eof_at.is_some() && !busy && !sending
+        self.eof_at.is_some() && !busy && !sending && self.unsent.is_empty() && self.outbox.is_drained()
     }
 
     fn deadline(&self) -> Instant {
