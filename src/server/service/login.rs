@@ -125,6 +125,8 @@ async fn enter(core: &Core, session: &Arc<LocalSession>) -> Result<Vec<Membershi
     let still: HashSet<ConversationId> = memberships.iter().map(|membership| membership.conversation).collect();
     for &conversation in listed.difference(&still) {
         core.timelines.detach(conversation, session.number);
+        // Unless they have come back meanwhile.
+        core.repairs.adopt_users(conversation, [session.user]);
     }
     if holes {
         core.repairs.holes();
