@@ -133,6 +133,6 @@ mod tests {
         };
         assert_eq!(seqs(Page::After(0)), (vec![1, 2], true), "six bytes of JSON for each byte");
         assert_eq!(seqs(Page::Before(6)), (vec![4, 5], true));
-        assert_eq!(fit(messages[..1].to_vec(), Page::Newest).1, false);
+        assert!(!fit(messages[..1].to_vec(), Page::Newest).1);
     }
 }
