@@ -10,6 +10,8 @@ mod groups;
 mod harness;
 mod keys;
 mod layers;
+mod login;
 mod nginx;
 mod resume;
+mod slow_reader;
 mod store;
