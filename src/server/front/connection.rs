@@ -77,7 +77,7 @@ struct Connection {
     session: Option<Session>,
     working: Option<Working>,
     codec: Codec,
-    waiting: VecDeque<(usize, Result<Request, Malformed>)>,
+    waiting: VecDeque<Waiting>,
     waiting_bytes: usize,
     unsent: VecDeque<Bytes>,
     rate: Rate,
@@ -86,6 +86,14 @@ struct Connection {
     written_at: Instant,
     closing_at: Option<Instant>,
     eof_at: Option<Instant>,
+}
+
+/// A line that waits for its turn.
+struct Waiting {
+    bytes: usize,
+    request: Result<Request, Malformed>,
+    /// A confirmation that came behind it was taken at once.
+    confirmed: bool,
 }
 
 enum Woken {
@@ -154,13 +162,18 @@ impl Connection {
                 self.session = Some(session);
                 return;
             }
-            let Some((bytes, request)) = self.waiting.pop_front() else {
+            let Some(Waiting { bytes, request, confirmed }) = self.waiting.pop_front() else {
                 self.session = Some(session);
                 return;
             };
             self.waiting_bytes -= bytes;
             match request {
-                Err(malformed) => session.malformed(malformed),
+                Err(malformed) => {
+                    session.malformed(malformed);
+                    if confirmed {
+                        session.well_formed();
+                    }
+                }
                 Ok(request) => match self.rate.admit(self.core.limits.requests_per_second) {
                     Admission::Admitted => {
                         if let Handled::Work(work) = session.handle(request) {
@@ -193,12 +206,17 @@ impl Connection {
             // Confirmations are cumulative: they go on while requests wait, so that a client that writes before it
             // reads is not stuck.
             if let Ok(Request { body: RequestBody::Received { conversation, seq }, .. }) = &request
-                && self.session.as_ref().is_some_and(|session| session.received(*conversation, *seq))
+                && let Some(session) = &mut self.session
+                && session.received(*conversation, *seq)
             {
+                match self.waiting.back_mut() {
+                    Some(last) => last.confirmed = true,
+                    None => session.well_formed(),
+                }
                 continue;
             }
             self.waiting_bytes += bytes;
-            self.waiting.push_back((bytes, request));
+            self.waiting.push_back(Waiting { bytes, request, confirmed: false });
         }
         if self.waiting.is_empty() && self.waiting.capacity() > 0 {
             self.waiting = VecDeque::new();
