@@ -3,7 +3,7 @@
 use serde_json::json;
 
 use crate::harness::cluster::Cluster;
-use crate::harness::{ANY, Sent, User, Wire, on_each_bus};
+use crate::harness::{ANY, Sent, User, on_each_bus};
 
 on_each_bus! {
     messages_go_both_ways_between_two_nodes
@@ -14,7 +14,6 @@ on_each_bus! {
     sends_before_a_logout_are_answered_before_it
     nobody_else_hears_a_direct_message
     a_page_of_history_ends_where_it_was_asked_to
-    requests_behind_large_answers_are_answered_too
     conversations_are_listed_most_recent_first
 }
 
@@ -206,32 +205,6 @@ async fn a_page_of_history_ends_where_it_was_asked_to(cluster: &mut Cluster) {
             json!({"type": "history", "id": "h", "conversation": conversation, "messages": messages, "more": more});
         reader.expect(expected).await;
     }
-}
-
-async fn requests_behind_large_answers_are_answered_too(cluster: &mut Cluster) {
-    let mut alice = User::new(cluster.tcp(0), "alice").await;
-    let group = alice.found("long reads").await;
-    for number in 1..=40 {
-        alice.post(group, &format!("k-{number}"), &"x".repeat(20_000)).await;
-    }
-    let login = json!({"type": "login", "token": alice.token, "since": {group.to_string(): 40}});
-    let mut reader = User::welcomed(Wire::connect(cluster.tcp(0)).await, login).await;
-    reader.expect(json!({"type": "caught_up", "more": []})).await;
-    // Each answer is larger than the outbox, so that the next request has to wait for room, and all of them together
-    // are more than the sockets hold.
-    let history = |n: u64| json!({"type": "history", "id": n, "conversation": group});
-    reader.say_all((1..=30).map(history).chain([json!({"type": "ping", "id": "last"})])).await;
-    // As many answers to somebody else: by then the reader's have filled its sockets.
-    for number in 1..=30 {
-        alice.say(history(number)).await;
-        alice.hear_past(&[], "history").await;
-    }
-    for number in 1..=30 {
-        let page = reader.hear().await;
-        assert_eq!((&page["type"], &page["id"]), (&json!("history"), &json!(number)));
-        assert_eq!(page["messages"].as_array().unwrap().len(), 40);
-    }
-    reader.expect(json!({"type": "pong", "id": "last"})).await;
 }
 
 async fn conversations_are_listed_most_recent_first(cluster: &mut Cluster) {

@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a panic is how a test fails, in its helpers too")]
 
+mod bad_input;
 #[cfg(feature = "redis")]
 mod bus;
 mod chat;
@@ -10,6 +11,8 @@ mod groups;
 mod harness;
 mod keys;
 mod layers;
+mod login;
 mod nginx;
 mod resume;
+mod slow_reader;
 mod store;

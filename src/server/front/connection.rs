@@ -82,7 +82,7 @@ struct Connection {
     /// Who has logged in, also while the session works.
     member: Option<Arc<LocalSession>>,
     codec: Codec,
-    waiting: VecDeque<(usize, Result<Request, Malformed>)>,
+    waiting: VecDeque<Waiting>,
     waiting_bytes: usize,
     unsent: VecDeque<Bytes>,
     rate: Rate,
@@ -91,6 +91,14 @@ struct Connection {
     written_at: Instant,
     closing_at: Option<Instant>,
     eof_at: Option<Instant>,
+}
+
+/// A line that waits for its turn.
+struct Waiting {
+    bytes: usize,
+    request: Result<Request, Malformed>,
+    /// A confirmation that came behind it was taken at once.
+    confirmed: bool,
 }
 
 enum Woken {
@@ -160,13 +168,18 @@ impl Connection {
                 self.session = Some(session);
                 return;
             }
-            let Some((bytes, request)) = self.waiting.pop_front() else {
+            let Some(Waiting { bytes, request, confirmed }) = self.waiting.pop_front() else {
                 self.session = Some(session);
                 return;
             };
             self.waiting_bytes -= bytes;
             match request {
-                Err(malformed) => session.malformed(malformed),
+                Err(malformed) => {
+                    session.malformed(malformed);
+                    if confirmed {
+                        session.well_formed();
+                    }
+                }
                 Ok(request) => match self.rate.admit(self.core.limits.requests_per_second) {
                     Admission::Admitted => {
                         if let Handled::Work(work) = session.handle(request) {
@@ -202,10 +215,15 @@ impl Connection {
                 && let Some(member) = &self.member
             {
                 service::received(&self.core, member, *conversation, *seq);
+                match (self.waiting.back_mut(), &mut self.session) {
+                    (Some(last), _) => last.confirmed = true,
+                    (None, Some(session)) => session.well_formed(),
+                    (None, None) => {}
+                }
                 continue;
             }
             self.waiting_bytes += bytes;
-            self.waiting.push_back((bytes, request));
+            self.waiting.push_back(Waiting { bytes, request, confirmed: false });
         }
         if self.waiting.is_empty() && self.waiting.capacity() > 0 {
             self.waiting = VecDeque::new();

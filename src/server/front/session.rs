@@ -59,6 +59,11 @@ impl Session {
         self.member.as_ref().map(|member| Arc::clone(member.session()))
     }
 
+    /// Notes a frame that could be read: the bad ones before it are no row any more.
+    pub(super) fn well_formed(&mut self) {
+        self.bad_frames = 0;
+    }
+
     /// Answers a line that is no request.
     pub(super) fn malformed(&mut self, malformed: Malformed) {
         let Malformed { id, key, code, message } = malformed;
@@ -69,7 +74,7 @@ impl Session {
                 self.outbox.close(CloseReason::BadFrames, 0, None);
             }
         } else {
-            self.bad_frames = 0;
+            self.well_formed();
         }
     }
 
@@ -85,7 +90,7 @@ impl Session {
 
     /// Takes a request: answers it at once when that is possible without waiting.
     pub(super) fn handle(&mut self, request: Request) -> Handled {
-        self.bad_frames = 0;
+        self.well_formed();
         let Request { id, body } = request;
         match (body, &self.member) {
             (RequestBody::Ping {}, _) => self.outbox.reply(&ServerFrame::Pong { id }),

@@ -209,6 +209,21 @@ impl Broker {
     }
 }
 
+/// Stamps cases to which the broker does not matter, each on a cluster of its own.
+macro_rules! on_any_bus {
+    ($($case:ident)*) => {
+        mod memory {
+            $(
+                #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+                async fn $case() {
+                    use $crate::harness::cluster::{Bus, Settings, run};
+                    run(Bus::Memory, Settings::default(), super::$case).await;
+                }
+            )*
+        }
+    };
+}
+
 /// Stamps cases on the broker in memory and on a real Redis, each on a cluster of its own.
 macro_rules! on_each_bus {
     ($($case:ident)*) => { $crate::harness::on_each_bus!($crate::harness::cluster::Settings::default(), Redis; $($case)*); };
@@ -233,4 +248,5 @@ macro_rules! on_each_bus {
     };
 }
 
+pub(crate) use on_any_bus;
 pub(crate) use on_each_bus;

@@ -5,6 +5,7 @@
 
 pub(crate) mod cluster;
 mod eventually;
+mod http;
 pub(crate) mod nginx;
 mod ports;
 #[cfg(feature = "redis")]
@@ -12,8 +13,9 @@ pub(crate) mod redis;
 mod user;
 mod wire;
 
-pub(crate) use cluster::on_each_bus;
+pub(crate) use cluster::{on_any_bus, on_each_bus};
 pub(crate) use eventually::eventually;
+pub(crate) use http::{get, metric};
 pub(crate) use ports::free_port;
 pub(crate) use user::{PASSWORD, Sent, User, register};
 pub(crate) use wire::{ANY, Wire, fits};
