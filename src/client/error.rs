@@ -18,6 +18,8 @@ pub enum ClientErrorKind {
     Ended,
     /// The client was closed.
     Closed,
+    /// The client does this itself.
+    NotHere,
     /// The peer does not speak the wire.
     Protocol,
 }
@@ -59,6 +61,9 @@ pub enum ClientError {
     /// The client was closed.
     #[error("the client is closed")]
     Closed,
+    /// The client does this itself.
+    #[error("the client logs in and registers by itself; start another one for another user")]
+    NotHere,
     /// The peer does not speak the wire.
     #[error("the server does not speak this protocol ({0}); check that the address is that of a chat port")]
     Protocol(String),
@@ -74,6 +79,7 @@ impl ClientError {
             Self::OutcomeUnknown => ClientErrorKind::OutcomeUnknown,
             Self::Ended(_) => ClientErrorKind::Ended,
             Self::Closed => ClientErrorKind::Closed,
+            Self::NotHere => ClientErrorKind::NotHere,
             Self::Protocol(_) => ClientErrorKind::Protocol,
         }
     }

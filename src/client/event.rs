@@ -82,6 +82,39 @@ pub enum Event {
         /// What they have read.
         read: Seq,
     },
+    /// Somebody wants to be a friend.
+    FriendRequest {
+        /// Who.
+        user: UserId,
+        /// Their name.
+        name: String,
+    },
+    /// Somebody has agreed to be a friend.
+    FriendAccepted {
+        /// Who.
+        user: UserId,
+        /// Their name.
+        name: String,
+    },
+    /// Somebody is a friend no more, or has declined to be one.
+    FriendRemoved {
+        /// Who.
+        user: UserId,
+    },
+    /// A friend has come or gone.
+    Presence {
+        /// Who.
+        user: UserId,
+        /// They have a session somewhere.
+        online: bool,
+    },
+    /// A member writes at this moment.
+    Typing {
+        /// Where.
+        conversation: ConversationId,
+        /// Who.
+        user: UserId,
+    },
     /// The node has no bus: messages from other nodes come within a second.
     Degraded {
         /// Since when.

@@ -10,7 +10,7 @@ use super::owner::{Command, Owner};
 use super::sink::Sink;
 use super::{ClientError, Events, Observer, Options, Sent};
 use crate::model::{ConversationId, Key, Message, Seq, UserId};
-use crate::protocol::{CloseReason, ConversationView, RequestBody, SendTarget, ServerFrame};
+use crate::protocol::{CloseReason, ConversationView, Password, RequestBody, SendTarget, ServerFrame};
 
 /// How many requests wait in the handle's queue; whoever asks for more waits for room.
 const COMMANDS: usize = 256;
@@ -54,21 +54,6 @@ pub struct ConversationsPage {
     pub conversations: Vec<ConversationView>,
     /// There are more.
     pub more: bool,
-}
-
-/// A group that was created or joined.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct GroupInfo {
-    /// Its conversation.
-    pub conversation: ConversationId,
-    /// Its name.
-    pub name: String,
-    /// What it is about.
-    pub description: String,
-    /// Its last seq.
-    pub head: Seq,
-    /// How many members it has.
-    pub members: u64,
 }
 
 impl ChatClient {
@@ -116,22 +101,6 @@ impl ChatClient {
         Ok(Sending { key, answer })
     }
 
-    /// Creates a group. It is not repeated when the connection breaks meanwhile ([`ClientError::OutcomeUnknown`]).
-    pub async fn group_create(&self, name: &str, description: Option<&str>) -> Result<GroupInfo, ClientError> {
-        let (name, description) = (name.to_owned(), description.map(str::to_owned));
-        group(self.ask(RequestBody::GroupCreate { name, description }, true).await?)
-    }
-
-    /// Becomes a member of a group.
-    pub async fn group_join(&self, conversation: ConversationId) -> Result<GroupInfo, ClientError> {
-        group(self.ask(RequestBody::GroupJoin { conversation }, false).await?)
-    }
-
-    /// Ceases to be a member of a group.
-    pub async fn group_leave(&self, conversation: ConversationId) -> Result<(), ClientError> {
-        self.ask(RequestBody::GroupLeave { conversation }, false).await.map(drop)
-    }
-
     /// Reads the newest messages of a conversation, or those below `before`; 50 unless `limit` says otherwise, at most
     /// 200.
     pub async fn history(
@@ -140,7 +109,7 @@ impl ChatClient {
         before: Option<Seq>,
         limit: Option<u64>,
     ) -> Result<HistoryPage, ClientError> {
-        match self.ask(RequestBody::History { conversation, before, after: None, limit }, false).await? {
+        match self.ask(RequestBody::History { conversation, before, after: None, limit }).await? {
             ServerFrame::History { messages, more, .. } => Ok(HistoryPage { messages, more }),
             other => Err(unexpected(&other)),
         }
@@ -152,15 +121,34 @@ impl ChatClient {
         before: Option<ConversationId>,
         limit: Option<u64>,
     ) -> Result<ConversationsPage, ClientError> {
-        match self.ask(RequestBody::Conversations { before, limit }, false).await? {
+        match self.ask(RequestBody::Conversations { before, limit }).await? {
             ServerFrame::Conversations { conversations, more, .. } => Ok(ConversationsPage { conversations, more }),
             other => Err(unexpected(&other)),
         }
     }
 
-    /// Ends the session and the client. Whatever still waits for an answer fails; wait for it first.
-    pub async fn logout(&self) -> Result<(), ClientError> {
-        let outcome = self.ask(RequestBody::Logout { everywhere: false }, true).await;
+    /// Says that the user has read everything up to `seq`. It is sent within [`Options::received_every`], again to a
+    /// server that does not know it, and without an answer.
+    pub async fn read(&self, conversation: ConversationId, seq: Seq) -> Result<(), ClientError> {
+        self.tell(RequestBody::Read { conversation, seq }).await
+    }
+
+    /// Tells the other members that the user writes. Without a connection nobody learns of it.
+    pub async fn typing(&self, conversation: ConversationId) -> Result<(), ClientError> {
+        self.tell(RequestBody::Typing { conversation }).await
+    }
+
+    /// Changes the password and remembers it for later logins of this client. The user's other sessions are closed. It
+    /// is not repeated when the connection breaks meanwhile ([`ClientError::OutcomeUnknown`]); the client then logs in
+    /// with whichever of the two the server takes.
+    pub async fn password(&self, old: Password, new: Password) -> Result<(), ClientError> {
+        self.ask(RequestBody::Password { old, new }).await.map(drop)
+    }
+
+    /// Ends the session and the client; `everywhere` ends the user's other sessions too, and every token. Whatever
+    /// still waits for an answer fails; wait for it first.
+    pub async fn logout(&self, everywhere: bool) -> Result<(), ClientError> {
+        let outcome = self.ask(RequestBody::Logout { everywhere }).await;
         self.close().await;
         match outcome {
             Err(ClientError::Ended(close)) if close.code == CloseReason::Logout.code() => Ok(()),
@@ -176,10 +164,35 @@ impl ChatClient {
         self.commands.closed().await;
     }
 
-    async fn ask(&self, body: RequestBody, once: bool) -> Result<ServerFrame, ClientError> {
+    /// Asks anything of the wire and returns the answer as it came, its `id` apart; `None` for what has no answer. The
+    /// methods named after the requests say more about each. `login` and `register` are the client's own affair
+    /// ([`ClientError::NotHere`]); `logout` ends the client.
+    pub async fn request(&self, body: RequestBody) -> Result<Option<ServerFrame>, ClientError> {
+        match body {
+            RequestBody::Login(_) | RequestBody::Register { .. } => Err(ClientError::NotHere),
+            RequestBody::Received { .. } | RequestBody::Read { .. } | RequestBody::Typing { .. } => {
+                self.tell(body).await.map(|()| None)
+            }
+            RequestBody::Send { key, target, body } => {
+                let Sent { conversation, seq, at } = self.send_keyed(key.clone(), target, body).await?.await?;
+                Ok(Some(ServerFrame::Sent { id: None, key, conversation, seq, at }))
+            }
+            RequestBody::Logout { everywhere } => self.logout(everywhere).await.map(|()| None),
+            body => self.ask(body).await.map(Some),
+        }
+    }
+
+    pub(super) async fn ask(&self, body: RequestBody) -> Result<ServerFrame, ClientError> {
+        // Whoever asks twice for one of these gets something else the second time.
+        let once =
+            matches!(body, RequestBody::GroupCreate { .. } | RequestBody::Password { .. } | RequestBody::Logout { .. });
         let (done, answer) = oneshot::channel();
         self.commands.send(Command::Request { body, once, done }).await.map_err(|_| ClientError::Closed)?;
         answer.await.unwrap_or(Err(ClientError::Closed))
+    }
+
+    async fn tell(&self, body: RequestBody) -> Result<(), ClientError> {
+        self.commands.send(Command::Tell(body)).await.map_err(|_| ClientError::Closed)
     }
 }
 
@@ -218,16 +231,7 @@ fn new_key() -> Key {
     Key::new(&format!("{prefix}-{number}")).expect("37 bytes at most")
 }
 
-fn group(frame: ServerFrame) -> Result<GroupInfo, ClientError> {
-    match frame {
-        ServerFrame::Group { conversation, name, description, head, members, .. } => {
-            Ok(GroupInfo { conversation, name, description, head, members })
-        }
-        other => Err(unexpected(&other)),
-    }
-}
-
-fn unexpected(frame: &ServerFrame) -> ClientError {
+pub(super) fn unexpected(frame: &ServerFrame) -> ClientError {
     let line = frame.to_line();
     let shown = String::from_utf8_lossy(&line[..line.len().min(60)]).into_owned();
     ClientError::Protocol(format!("an answer that does not fit: {shown}"))

@@ -19,8 +19,20 @@ pub(crate) struct Credentials {
     pub(crate) options: Arc<Options>,
     /// From an earlier `welcome`.
     pub(crate) token: Option<Password>,
+    /// Tried in turn, after the token.
+    pub(crate) passwords: Vec<Password>,
     pub(crate) register: bool,
     pub(crate) since: BTreeMap<ConversationId, Seq>,
+}
+
+/// A session that has begun.
+#[derive(Debug)]
+pub(crate) struct LoggedIn {
+    pub(crate) connection: Connection,
+    pub(crate) welcome: Welcome,
+    pub(crate) token: Password,
+    /// The password that proved right, if it was not the token.
+    pub(crate) password: Option<Password>,
 }
 
 /// Why an attempt to log in failed.
@@ -79,9 +91,9 @@ impl Failure {
 }
 
 /// Connects to one server and logs in, registering first if that is asked for.
-pub(crate) async fn log_in(server: &str, credentials: Credentials) -> Result<(Connection, Welcome, Password), Failure> {
+pub(crate) async fn log_in(server: &str, credentials: Credentials) -> Result<LoggedIn, Failure> {
     let mut connection = Connection::connect(server).await.map_err(Failure::Unreachable)?;
-    let Credentials { options, token, register, since } = credentials;
+    let Credentials { options, token, passwords, register, since } = credentials;
     if register {
         let body = RequestBody::Register { name: options.name.clone(), password: options.password.clone() };
         match ask(&mut connection, body).await? {
@@ -92,26 +104,32 @@ pub(crate) async fn log_in(server: &str, credentials: Credentials) -> Result<(Co
             _ => {}
         }
     }
-    let by_token = token.is_some();
-    let login = |token: Option<Password>| {
-        let by_name = token.is_none();
+    let login = |token: Option<Password>, password: Option<Password>| {
         RequestBody::Login(Login {
-            name: by_name.then(|| options.name.clone()),
-            password: by_name.then(|| options.password.clone()),
+            name: password.is_some().then(|| options.name.clone()),
+            password,
             token,
             device: options.device.clone(),
             since: since.clone(),
         })
     };
-    let mut answer = ask(&mut connection, login(token)).await?;
-    if by_token && matches!(&answer, ServerFrame::Error { code, .. } if !code.is_retryable()) {
-        // Tokens expire; the password does not.
-        answer = ask(&mut connection, login(None)).await?;
-    }
+    // Tokens expire; the password does not.
+    let by_token = token.into_iter().map(|token| (Some(token), None));
+    let mut attempts = by_token.chain(passwords.into_iter().map(|password| (None, Some(password))));
+    let mut attempt = attempts.next();
+    let (answer, password) = loop {
+        let (token, password) = attempt.unwrap_or_default();
+        let answer = ask(&mut connection, login(token, password.clone())).await?;
+        attempt = attempts.next();
+        let wrong = matches!(&answer, ServerFrame::Error { code, .. } if !code.is_retryable());
+        if !wrong || attempt.is_none() {
+            break (answer, password);
+        }
+    };
     match answer {
         ServerFrame::Welcome { user, name, session, node, token, friends, conversations, .. } => {
             let welcome = Welcome { user, name, session, node, friends, conversations };
-            Ok((connection, welcome, Password::new(token)))
+            Ok(LoggedIn { connection, welcome, token: Password::new(token), password })
         }
         ServerFrame::Error { code, message, retry_ms, .. } => Err(Failure::Refused { code, message, retry_ms }),
         _ => Err(Failure::Broken(super::connection::garbled("a login was answered with something else"))),

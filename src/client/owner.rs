@@ -8,12 +8,12 @@ use tokio_util::sync::CancellationToken;
 
 use super::backoff::Backoff;
 use super::heartbeat::{Beat, Heartbeat};
-use super::login::{Credentials, Failure, log_in};
+use super::login::{Credentials, Failure, LoggedIn, log_in};
 use super::session::{Ended, Session};
 use super::sink::Sink;
-use super::{ClientError, Connection, Disconnect, Event, Options, Sent, Welcome};
+use super::{ClientError, Connection, Disconnect, Event, Options, Sent};
 use crate::model::Key;
-use crate::protocol::{Password, RequestBody, SendTarget, ServerFrame};
+use crate::protocol::{RequestBody, SendTarget, ServerFrame};
 
 /// How long the first login is tried while servers answer that they are busy.
 const FIRST_LOGIN_WITHIN: Duration = Duration::from_secs(60);
@@ -27,8 +27,19 @@ const FLUSH_WITHIN: Duration = Duration::from_secs(2);
 /// What handles ask of the owner.
 #[derive(Debug)]
 pub(crate) enum Command {
-    Send { key: Key, target: SendTarget, body: String, done: oneshot::Sender<Result<Sent, ClientError>> },
-    Request { body: RequestBody, once: bool, done: oneshot::Sender<Result<ServerFrame, ClientError>> },
+    Send {
+        key: Key,
+        target: SendTarget,
+        body: String,
+        done: oneshot::Sender<Result<Sent, ClientError>>,
+    },
+    Request {
+        body: RequestBody,
+        once: bool,
+        done: oneshot::Sender<Result<ServerFrame, ClientError>>,
+    },
+    /// Something without an answer.
+    Tell(RequestBody),
 }
 
 /// Why the owner stops serving a connection.
@@ -46,7 +57,6 @@ pub(crate) struct Owner {
     session: Session,
     commands: mpsc::Receiver<Command>,
     close: CancellationToken,
-    token: Option<Password>,
     register: bool,
     /// Which of the servers is next.
     server: usize,
@@ -61,8 +71,8 @@ impl Owner {
         close: CancellationToken,
     ) -> Self {
         let register = options.register;
-        let (options, session) = (Arc::new(options), Session::new(sink));
-        Self { options, session, commands, close, token: None, register, server: 0, backoff: Backoff::default() }
+        let session = Session::new(sink, options.password.clone());
+        Self { options: Arc::new(options), session, commands, close, register, server: 0, backoff: Backoff::default() }
     }
 
     /// Makes the first connection: each server once, and again only while they say that they are busy.
@@ -174,14 +184,15 @@ impl Owner {
     fn credentials(&self) -> Credentials {
         Credentials {
             options: self.options.clone(),
-            token: self.token.clone(),
+            token: self.session.secrets.token().cloned(),
+            passwords: self.session.secrets.passwords(),
             register: self.register,
             since: self.session.since(),
         }
     }
 
-    fn begin(&mut self, (connection, welcome, token): (Connection, Welcome, Password)) -> Connection {
-        self.token = Some(token);
+    fn begin(&mut self, LoggedIn { connection, welcome, token, password }: LoggedIn) -> Connection {
+        self.session.secrets.welcome(token, password);
         self.register = false;
         self.session.welcome(welcome);
         connection
@@ -191,6 +202,7 @@ impl Owner {
         match command {
             Command::Send { key, target, body, done } => self.session.send(key, target, body, done),
             Command::Request { body, once, done } => self.session.request(body, once, done),
+            Command::Tell(body) => self.session.tell(body),
         }
     }
 

@@ -7,16 +7,18 @@ use serde::Deserialize;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
+use super::asides::Asides;
 use super::connection::{garbled, parse};
 use super::paging::Paging;
 use super::pending::{Pending, Waiter};
 use super::position::Position;
+use super::secrets::Secrets;
 use super::sink::Sink;
 use super::{Brief, ClientError, Event, Sent, Welcome};
 use crate::model::{ConversationId, Key, Message, MessageKind, Millis, Seq, UserId};
 use crate::protocol::{
-    Close, ErrorCode, MAX_BODY_BYTES, MAX_CLIENT_LINE, MemberMore, Request, RequestBody, RequestId, SendTarget,
-    ServerFrame,
+    Close, ErrorCode, MAX_BODY_BYTES, MAX_CLIENT_LINE, MemberMore, Password, Request, RequestBody, RequestId,
+    SendTarget, ServerFrame,
 };
 
 /// How the lines of the two frequent frames begin. Reading them as what they are, instead of as one of all frames,
@@ -64,6 +66,8 @@ enum Origin {
 pub(crate) struct Session {
     pub(crate) sink: Sink,
     pub(crate) pending: Pending,
+    pub(crate) secrets: Secrets,
+    asides: Asides,
     me: Option<UserId>,
     positions: HashMap<ConversationId, Position>,
     paging: Paging,
@@ -85,10 +89,12 @@ struct SentLine<'a> {
 }
 
 impl Session {
-    pub(crate) fn new(sink: Sink) -> Self {
+    pub(crate) fn new(sink: Sink, password: Password) -> Self {
         Self {
             sink,
             pending: Pending::default(),
+            secrets: Secrets::new(password),
+            asides: Asides::default(),
             me: None,
             positions: HashMap::new(),
             paging: Paging::default(),
@@ -125,12 +131,24 @@ impl Session {
         once: bool,
         done: oneshot::Sender<Result<ServerFrame, ClientError>>,
     ) {
+        let new_password = if let RequestBody::Password { new, .. } = &body { Some(new.clone()) } else { None };
         let (number, line) = self.number(body);
         if line.len() > MAX_CLIENT_LINE {
             done.send(Err(ClientError::TooLarge { bytes: line.len(), limit: MAX_CLIENT_LINE })).ok();
             return;
         }
+        if let Some(new) = new_password {
+            self.secrets.asked(number, new);
+        }
         self.pending.add(number, line, Waiter::Reply { done, once });
+    }
+
+    /// Says something that has no answer.
+    pub(crate) fn tell(&mut self, body: RequestBody) {
+        match body {
+            RequestBody::Read { conversation, seq } => self.asides.read(conversation, seq),
+            body => self.asides.notice(&Request { id: None, body }.to_line()),
+        }
     }
 
     /// Returns what the next login says in `since`.
@@ -166,6 +184,7 @@ impl Session {
                 }
             }
         }
+        self.asides.welcome(&welcome.conversations);
         let behind = self.positions.iter().filter(|(_, position)| position.is_unconfirmed());
         self.unconfirmed = behind.map(|(&conversation, _)| conversation).collect();
         self.sink.event(Event::Welcome(welcome));
@@ -174,15 +193,16 @@ impl Session {
     /// Ends the session on a connection that is gone.
     pub(crate) fn disconnected(&mut self) {
         self.pending.disconnected();
+        self.asides.disconnected();
         self.paging.begin(Vec::new());
     }
 
-    /// Tells whether `received` has anything to say.
+    /// Tells whether `received` or `read` has anything to say.
     pub(crate) fn has_unconfirmed(&self) -> bool {
-        !self.unconfirmed.is_empty()
+        !self.unconfirmed.is_empty() || self.asides.has_unsaid()
     }
 
-    /// Writes `received` for every conversation that got on.
+    /// Writes `received` and `read` for every conversation that got on.
     pub(crate) fn confirm(&mut self, out: &mut Vec<u8>) {
         for conversation in std::mem::take(&mut self.unconfirmed) {
             if let Some(seq) = self.positions.get_mut(&conversation).and_then(Position::confirm) {
@@ -190,11 +210,13 @@ impl Session {
                 out.extend_from_slice(&request.to_line());
             }
         }
+        self.asides.say_read(out);
     }
 
     /// Writes requests that have not been written yet; `true`: something was written.
     pub(crate) fn write(&mut self, out: &mut Vec<u8>, now: Instant) -> bool {
-        self.pending.write(out, ENOUGH_OUT, now)
+        let told = self.asides.write(out);
+        self.pending.write(out, ENOUGH_OUT, now) || told
     }
 
     /// Fails everything that waits and says the last event.
@@ -239,6 +261,11 @@ impl Session {
             ServerFrame::Cursor { conversation, user, delivered, read } => {
                 self.sink.event(Event::Cursor { conversation, user, delivered, read });
             }
+            ServerFrame::FriendRequest { user, name } => self.sink.event(Event::FriendRequest { user, name }),
+            ServerFrame::FriendAccepted { user, name } => self.sink.event(Event::FriendAccepted { user, name }),
+            ServerFrame::FriendRemoved { user } => self.sink.event(Event::FriendRemoved { user }),
+            ServerFrame::Presence { user, online } => self.sink.event(Event::Presence { user, online }),
+            ServerFrame::Typing { conversation, user } => self.sink.event(Event::Typing { conversation, user }),
             ServerFrame::Degraded { since } => self.sink.event(Event::Degraded { since }),
             ServerFrame::Restored {} => self.sink.event(Event::Restored),
             ServerFrame::Closing { close, .. } => return Err(Ended::Closing(close)),
@@ -257,6 +284,10 @@ impl Session {
             | ServerFrame::History { ref id, .. }
             | ServerFrame::Conversations { ref id, .. }
             | ServerFrame::Group { ref id, .. }
+            | ServerFrame::Friends { ref id, .. }
+            | ServerFrame::Groups { ref id, .. }
+            | ServerFrame::Members { ref id, .. }
+            | ServerFrame::User { ref id, .. }
             | ServerFrame::Ok { ref id }
             | ServerFrame::Pong { ref id } => {
                 let number = id.as_ref().and_then(number_of);
@@ -264,6 +295,7 @@ impl Session {
                     let begin = || if head == 0 { Position::after(0) } else { Position::open(Some(0)) };
                     self.positions.entry(conversation).or_insert_with(begin);
                 }
+                number.inspect(|&number| self.secrets.answered(number, true));
                 if let Some(Waiter::Reply { done, .. }) = number.and_then(|number| self.pending.answered(number)) {
                     done.send(Ok(frame)).ok();
                 }
@@ -325,6 +357,7 @@ impl Session {
         if Some(brief.from) == self.me {
             if brief.kind == MessageKind::Leave {
                 self.positions.remove(&brief.conversation);
+                self.asides.leave(brief.conversation);
             }
             // It was stored before the connection broke, and its acknowledgement was lost: this is one.
             if let Some(waiter) = self.pending.arrived(&brief.key) {
@@ -366,6 +399,7 @@ impl Session {
             self.pending.refused(number, now, wait);
             return Ok(());
         }
+        number.inspect(|&number| self.secrets.answered(number, false));
         let waiter = match (number, key) {
             (Some(number), _) => self.pending.answered(number),
             (None, Some(key)) => self.pending.arrived(key.as_str()),
