@@ -1,6 +1,7 @@
 //! The sockets of a node and the sessions behind them.
 
 mod connection;
+mod dialogue;
 mod listener;
 mod outbox;
 mod rate;
