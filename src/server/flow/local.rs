@@ -62,6 +62,16 @@ impl LocalSession {
         }
     }
 
+    /// Tells whether the session is alive and not in a conversation's timeline.
+    fn lacks(&self, conversation: ConversationId) -> bool {
+        self.attached().as_ref().is_some_and(|attached| !attached.contains(&conversation))
+    }
+
+    /// Tells whether the session has not listed its conversations yet.
+    fn is_listing(&self) -> bool {
+        self.born.lock().expect("no code panics while it holds it").is_some()
+    }
+
     /// Returns the conversations in whose timelines the session is.
     pub(super) fn conversations(&self) -> Vec<ConversationId> {
         self.attached().iter().flatten().copied().collect()
@@ -140,6 +150,15 @@ impl Locals {
     /// Tells whether a user has a session here.
     pub(crate) fn has(&self, user: UserId) -> bool {
         self.lock().contains_key(&user)
+    }
+
+    /// Returns how many sessions of a user are not in a conversation's timeline: those that still list their
+    /// conversations, and those that should be in it.
+    pub(super) fn lacking(&self, user: UserId, conversation: ConversationId) -> (usize, usize) {
+        let users = self.lock();
+        let lacking = users.get(&user).into_iter().flatten().filter(|session| session.lacks(conversation));
+        let (listing, missing): (Vec<_>, Vec<_>) = lacking.partition(|session| session.is_listing());
+        (listing.len(), missing.len())
     }
 
     /// Returns every user with a session here.

@@ -51,7 +51,8 @@ pub(crate) struct Passed {
     pub(crate) overflowed: bool,
     /// How long the oldest parked entry had waited when its predecessor came.
     pub(crate) waited: Option<Duration>,
-    /// Users whose join was passed on: their other sessions belong into the timeline now.
+    /// Users whose membership is to be looked up, because their sessions may belong into the timeline or out of it:
+    /// whose join was passed on, and whose join or leave is not passed on since the log was read behind it.
     pub(crate) joined: Vec<UserId>,
 }
 
@@ -146,6 +147,12 @@ impl Timeline {
         self.attached.iter().map(|other| &other.session)
     }
 
+    /// Returns those who get events that are not in the log: not whoever still has to be let in.
+    pub(super) fn listeners(&self) -> impl Iterator<Item = &Arc<LocalSession>> {
+        let let_in = |other: &&Attachment| other.buffer.is_none() || other.floor > 0;
+        self.attached.iter().filter(let_in).map(|other| &other.session)
+    }
+
     /// Returns the last seq that was passed on, once the log was read.
     pub(super) fn position(&self) -> Option<Seq> {
         self.next.map(|next| next - 1)
@@ -169,7 +176,18 @@ impl Timeline {
         for buffer in self.attached.iter_mut().filter_map(|attachment| attachment.buffer.as_mut()) {
             buffer.from.get_or_insert(next);
         }
-        !self.parked.is_empty()
+        // Whatever had waited may be above the head, or was dropped since there was too much of it.
+        let hole = self.parked_since.is_some();
+        if self.parked.is_empty() {
+            self.parked_since = None;
+        }
+        hole
+    }
+
+    /// Notes that everything up to the head was fetched just now. What waits still waits for what is on its way, for as
+    /// long as anything else that waits: without that, the log would be asked again at once, and again.
+    pub(super) fn fetched(&mut self) {
+        self.parked_since = (!self.parked.is_empty()).then(Instant::now);
     }
 
     /// Marks a seq as a session's own, so that it is not sent to it. `false`: the session is not here.
@@ -179,14 +197,14 @@ impl Timeline {
             return false;
         };
         let outbox = &attachment.session.outbox;
-        if ahead {
+        if ahead && seq > attachment.floor {
             attachment.own.push(seq);
         }
         match attachment.buffer {
-            // The log has it already, wherever the timeline stands.
+            // The log may give it to the session before the timeline has got so far.
             Some(_) => outbox.own_while_reading(conversation, seq),
-            None if !ahead => outbox.own(conversation, seq),
-            None => {}
+            None if ahead => {}
+            None => outbox.own(conversation, seq),
         }
         true
     }
@@ -195,12 +213,16 @@ impl Timeline {
     pub(super) fn feed(&mut self, conversation: ConversationId, entry: Entry) -> Passed {
         let mut passed = Passed::default();
         match self.next {
-            Some(next) if entry.seq < next => {}
+            Some(next) if entry.seq < next => passed.look_up(&entry),
             Some(next) if entry.seq == next => {
                 self.pass(conversation, entry, &mut passed);
                 self.pass_parked(conversation, &mut passed);
             }
-            _ => self.park(entry, &mut passed),
+            Some(_) => self.park(entry, &mut passed),
+            None => {
+                passed.look_up(&entry);
+                self.park(entry, &mut passed);
+            }
         }
         passed
     }
@@ -233,6 +255,7 @@ impl Timeline {
         attachment.floor = floor;
         attachment.own.retain(|&seq| seq > floor);
         let Some(buffer) = attachment.buffer.take_if(|buffer| buffer.follows(floor)) else { return Release::Again };
+        attachment.session.outbox.forget_own(conversation);
         for (seq, frame) in buffer.entries.into_iter().filter(|(seq, _)| *seq > floor) {
             match frame {
                 Some(frame) => attachment.send(conversation, seq, frame),
@@ -289,6 +312,15 @@ impl Timeline {
             MessageKind::Text => {}
             MessageKind::Join => passed.joined.push(from),
             MessageKind::Leave => self.detach_user(conversation, from),
+        }
+    }
+}
+
+impl Passed {
+    /// Notes an entry that changes a membership and will not be passed on.
+    fn look_up(&mut self, entry: &Entry) {
+        if entry.kind != MessageKind::Text {
+            self.joined.push(entry.from);
         }
     }
 }

@@ -20,6 +20,8 @@ use super::rate::{Admission, Rate};
 use super::session::{Handled, Session, Work};
 use crate::protocol::{CloseReason, Codec, ErrorCode, Line, MAX_CLIENT_LINE, Malformed, Request, RequestBody};
 use crate::server::core::Core;
+use crate::server::flow::LocalSession;
+use crate::server::service;
 
 /// Read at once.
 const READ_BYTES: usize = 16 * 1024;
@@ -33,7 +35,7 @@ const WRITE_FRAMES: usize = 64;
 const WRITE_BYTES: usize = 256 * 1024;
 
 /// How long a connection that closes may take to hand over what is queued.
-const LINGER: Duration = Duration::from_secs(2);
+const LINGER: Duration = Duration::from_secs(4);
 
 /// How long a client that has stopped sending may wait for answers.
 const HALF_CLOSED: Duration = Duration::from_secs(10);
@@ -52,6 +54,7 @@ pub(super) async fn run(core: Arc<Core>, stream: TcpStream) {
     let connection = Connection {
         session: Some(Session::new(Arc::clone(&core), Arc::clone(&outbox))),
         working: None,
+        member: None,
         codec: Codec::new(MAX_CLIENT_LINE),
         waiting: VecDeque::new(),
         waiting_bytes: 0,
@@ -76,6 +79,8 @@ struct Connection {
     /// Away while it works.
     session: Option<Session>,
     working: Option<Working>,
+    /// Who has logged in, also while the session works.
+    member: Option<Arc<LocalSession>>,
     codec: Codec,
     waiting: VecDeque<Waiting>,
     waiting_bytes: usize,
@@ -129,6 +134,7 @@ impl Connection {
             match woken {
                 Woken::Worked(session) => {
                     self.working = None;
+                    self.member = session.member();
                     self.session = Some(session);
                 }
                 Woken::Readable => {
@@ -206,12 +212,14 @@ impl Connection {
             // Confirmations are cumulative: they go on while requests wait, so that a client that writes before it
             // reads is not stuck.
             if let Ok(Request { body: RequestBody::Received { conversation, seq }, .. }) = &request
-                && let Some(session) = &mut self.session
-                && session.received(*conversation, *seq)
+                && let Some(member) = &self.member
             {
-                match self.waiting.back_mut() {
-                    Some(last) => last.confirmed = true,
-                    None => session.well_formed(),
+                service::received(&self.core, member, *conversation, *seq);
+                match (self.waiting.back_mut(), &mut self.session) {
+                    (Some(last), _) => last.confirmed = true,
+                    (None, Some(session)) => session.well_formed(),
+                    // What the session works on was well-formed.
+                    (None, None) => {}
                 }
                 continue;
             }
@@ -296,12 +304,14 @@ impl Connection {
     /// Tells whether there is nothing more to do for this connection.
     fn is_over(&mut self) -> bool {
         if self.outbox.closing().is_some() {
-            self.closing_at.get_or_insert_with(Instant::now);
-            return self.unsent.is_empty() && self.outbox.is_sealed();
+            let given_up = self.closing_at.get_or_insert_with(Instant::now).elapsed() >= LINGER;
+            // The closing frame may have been queued since the last write.
+            return given_up || self.unsent.is_empty() && self.outbox.is_sealed() && self.outbox.is_drained();
         }
-        // A client that has only closed its sending side still gets its answers.
-        let busy = self.working.is_some() || !self.waiting.is_empty() || !self.unsent.is_empty();
-        self.eof_at.is_some() && !busy && !self.outbox.is_promising()
+        // A client that has only closed its sending side still gets its answers; the last one may have been queued since
+        // the last write.
+        let busy = self.working.is_some() || !self.waiting.is_empty() || self.outbox.is_promising();
+        self.eof_at.is_some() && !busy && self.unsent.is_empty() && self.outbox.is_drained()
     }
 
     fn deadline(&self) -> Instant {

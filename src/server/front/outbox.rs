@@ -134,6 +134,7 @@ impl Outbox {
         } else {
             Self::drop_events(&mut state);
             state.stale = true;
+            self.changed.notify_one();
         }
     }
 
@@ -192,6 +193,14 @@ impl Outbox {
         self.lock().own.contains(&(conversation, seq))
     }
 
+    /// Notes that nothing of a conversation is read from the log any more.
+    pub(crate) fn forget_own(&self, conversation: ConversationId) {
+        let mut state = self.lock();
+        if !state.own.is_empty() && !state.behind.contains_key(&conversation) {
+            state.own.retain(|(of, _)| *of != conversation);
+        }
+    }
+
     /// Puts a conversation behind from `seq` on.
     pub(crate) fn fall_behind(&self, conversation: ConversationId, seq: Seq) {
         self.lock().behind.entry(conversation).and_modify(|from| *from = seq.min(*from)).or_insert(seq);
@@ -208,9 +217,15 @@ impl Outbox {
         self.lock().behind.remove(&conversation)
     }
 
-    /// Tells whether any conversation is behind.
+    /// Tells whether anything was dropped that has to be made good.
     pub(crate) fn is_behind(&self) -> bool {
-        !self.lock().behind.is_empty()
+        let state = self.lock();
+        state.stale || !state.behind.is_empty()
+    }
+
+    /// Tells whether the writer has taken everything.
+    pub(crate) fn is_drained(&self) -> bool {
+        self.lock().queue.iter().all(|item| item.frame().is_none())
     }
 
     /// Tells once that events other than messages were dropped.

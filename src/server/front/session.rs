@@ -3,11 +3,9 @@
 use std::sync::Arc;
 
 use super::outbox::Outbox;
-use crate::model::store::Page;
-use crate::model::{ConversationId, Seq};
 use crate::protocol::{CloseReason, ErrorCode, Malformed, Request, RequestBody, RequestId, ServerFrame};
 use crate::server::core::Core;
-use crate::server::flow;
+use crate::server::flow::{self, LocalSession};
 use crate::server::service::{self, LoginFailure, Member, Sending, ServiceError};
 use crate::telemetry;
 use metrics::counter;
@@ -56,9 +54,9 @@ impl Session {
         self.member.is_some()
     }
 
-    /// Takes a cumulative confirmation, which may overtake requests that wait. `false`: nobody has logged in.
-    pub(super) fn received(&self, conversation: ConversationId, seq: Seq) -> bool {
-        self.member.as_ref().map(|member| service::received(&self.core, member.session(), conversation, seq)).is_some()
+    /// Returns who has logged in.
+    pub(super) fn member(&self) -> Option<Arc<LocalSession>> {
+        self.member.as_ref().map(|member| Arc::clone(member.session()))
     }
 
     /// Notes a frame that could be read: the bad ones before it are no row any more.
@@ -165,12 +163,7 @@ impl Session {
         let session = self.member.as_ref().ok_or_else(unauthenticated)?.session();
         match body {
             RequestBody::History { conversation, before, after, limit } => {
-                let page = match (before, after) {
-                    (Some(before), _) => Page::Before(before),
-                    (None, Some(after)) => Page::After(after),
-                    (None, None) => Page::Newest,
-                };
-                service::history(core, session.user, id, conversation, page, limit).await
+                service::history(core, session.user, id, conversation, (before, after), limit).await
             }
             RequestBody::Conversations { before, limit } => {
                 service::conversations(core, session.user, id, before, limit).await

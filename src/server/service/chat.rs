@@ -55,9 +55,14 @@ pub(crate) async fn history(
     user: UserId,
     id: Option<RequestId>,
     conversation: ConversationId,
-    page: Page,
+    (before, after): (Option<Seq>, Option<Seq>),
     limit: Option<u64>,
 ) -> Result<ServerFrame, ServiceError> {
+    let page = match (before, after) {
+        (Some(before), _) => Page::Before(before),
+        (None, Some(after)) => Page::After(after),
+        (None, None) => Page::Newest,
+    };
     let limit = limit.unwrap_or(DEFAULT_LIMIT).clamp(1, MAX_LIMIT) as usize;
     let history = core.store.history(user, conversation, page, limit).await?;
     let History { messages, more } = history.ok_or_else(ServiceError::not_member)?;
@@ -128,6 +133,6 @@ mod tests {
         };
         assert_eq!(seqs(Page::After(0)), (vec![1, 2], true), "six bytes of JSON for each byte");
         assert_eq!(seqs(Page::Before(6)), (vec![4, 5], true));
-        assert_eq!(fit(messages[..1].to_vec(), Page::Newest).1, false);
+        assert!(!fit(messages[..1].to_vec(), Page::Newest).1);
     }
 }

@@ -125,6 +125,8 @@ async fn enter(core: &Core, session: &Arc<LocalSession>) -> Result<Vec<Membershi
     let still: HashSet<ConversationId> = memberships.iter().map(|membership| membership.conversation).collect();
     for &conversation in listed.difference(&still) {
         core.timelines.detach(conversation, session.number);
+        // Unless they have come back meanwhile.
+        core.repairs.adopt_users(conversation, [session.user]);
     }
     if holes {
         core.repairs.holes();
@@ -214,7 +216,9 @@ mod tests {
         Membership { user, conversation, kind, name: String::new(), peer: None, head, joined_seq, delivered, read: 0 }
     }
 
-    fn missed(membership: Membership, since: Option<Seq>) -> (Vec<(Seq, Seq)>, Vec<(Seq, Seq)>) {
+    type Spans = Vec<(Seq, Seq)>;
+
+    fn missed(membership: Membership, since: Option<Seq>) -> (Spans, Spans) {
         let since = since.map(|seq| (membership.conversation, seq)).into_iter().collect();
         let missed = Missed::of(&[membership], &since);
         let ranges = missed.ranges.iter().map(|range| (range.after, range.until)).collect();
