@@ -218,6 +218,7 @@ impl Connection {
                 match (self.waiting.back_mut(), &mut self.session) {
                     (Some(last), _) => last.confirmed = true,
                     (None, Some(session)) => session.well_formed(),
+                    // What the session works on was well-formed.
                     (None, None) => {}
                 }
                 continue;
