@@ -265,6 +265,12 @@ impl Outbox {
         }
     }
 
+    /// Returns how many seqs are marked as the session's own.
+    #[cfg(test)]
+    pub(crate) fn own_marks(&self) -> usize {
+        self.lock().own.len()
+    }
+
     fn push(&self, state: &mut State, item: Item) {
         state.bytes += item.frame().map_or(0, Bytes::len);
         state.queue.push_back(item);
