@@ -5,6 +5,7 @@ use std::process::Stdio;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use tokio::net::TcpStream;
 use tokio::process::{Child, Command};
 use tokio::time::timeout;
 
@@ -29,6 +30,9 @@ const PORT_STEP: u16 = 2;
 
 /// How long the broker may take to answer before another is looked for.
 const BROKER_WITHIN: Duration = Duration::from_secs(2);
+
+/// How often a broker that starts is looked for.
+const LOOK_EVERY: Duration = Duration::from_millis(20);
 
 /// How long the demo may take.
 const DEMO_WITHIN: Duration = Duration::from_secs(10);
@@ -125,21 +129,24 @@ impl Broker {
     /// Takes the broker of the config if it answers; in place of a Redis that does not, a private one; in place of
     /// that, none.
     async fn find(config: &BusConfig) -> Result<Self, CliError> {
-        let configured = bus::connect(config).await?;
         let name = config.kind.name().to_owned();
-        if connects(&configured).await || config.kind != BusKind::Redis {
-            return Ok(Self { bus: configured, name, _server: None });
+        let url = config.redis.url.expose();
+        if config.kind != BusKind::Redis || accepts(authority(url)).await {
+            let bus = bus::connect(config).await?;
+            if connects(&bus).await || config.kind != BusKind::Redis {
+                return Ok(Self { bus, name, _server: None });
+            }
+            close_quietly(bus).await;
         }
-        drop(configured.close().await);
-        if let Some((server, url)) = private_redis() {
+        if let Some((server, address)) = private_redis().await {
             let mut private = config.clone();
-            private.redis.url = BrokerUrl::new(&url);
+            private.redis.url = BrokerUrl::new(format!("redis://{address}"));
             let bus = bus::connect(&private).await?;
             if connects(&bus).await {
-                let name = format!("redis, a private server on {}", url.trim_start_matches("redis://"));
+                let name = format!("redis, a private server on {address}");
                 return Ok(Self { bus, name, _server: Some(server) });
             }
-            drop(bus.close().await);
+            close_quietly(bus).await;
         }
         notice(config);
         let memory = BusConfig { kind: BusKind::Memory, ..config.clone() };
@@ -156,12 +163,31 @@ async fn connects(bus: &Arc<dyn MessageBus>) -> bool {
     timeout(BROKER_WITHIN, state.wait_for(|state| state.is_connected())).await.is_ok_and(|connected| connected.is_ok())
 }
 
+async fn close_quietly(bus: Arc<dyn MessageBus>) {
+    if let Err(error) = bus.close().await {
+        tracing::debug!(%error, "a bus that is not used was not closed in order");
+    }
+}
+
+/// Returns the `host:port` of a URL, with Redis' own port when it names none.
+fn authority(url: &str) -> String {
+    let rest = url.split_once("://").map_or(url, |(_, rest)| rest);
+    let host = rest.rsplit_once('@').map_or(rest, |(_, host)| host);
+    let host = host.split(['/', '?']).next().unwrap_or_default();
+    let has_port = host.rsplit_once(':').is_some_and(|(_, port)| port.parse::<u16>().is_ok());
+    if has_port { host.to_owned() } else { format!("{host}:6379") }
+}
+
+async fn accepts(address: String) -> bool {
+    timeout(BROKER_WITHIN, TcpStream::connect(address)).await.is_ok_and(|connected| connected.is_ok())
+}
+
 /// Starts a Redis of our own, when the program is installed, on a free port, without files.
-fn private_redis() -> Option<(Child, String)> {
+async fn private_redis() -> Option<(Child, String)> {
     let port = std::net::TcpListener::bind(("127.0.0.1", 0)).and_then(|free| free.local_addr()).ok()?.port();
     let port_text = port.to_string();
     let arguments = ["--bind", "127.0.0.1", "--port", &port_text, "--save", "", "--appendonly", "no"];
-    let server = Command::new("redis-server")
+    let mut server = Command::new("redis-server")
         .args(arguments)
         .stdin(Stdio::null())
         .stdout(Stdio::null())
@@ -169,7 +195,14 @@ fn private_redis() -> Option<(Child, String)> {
         .kill_on_drop(true)
         .spawn()
         .ok()?;
-    Some((server, format!("redis://127.0.0.1:{port}")))
+    let address = format!("127.0.0.1:{port}");
+    let started = async {
+        while server.try_wait().is_ok_and(|ended| ended.is_none()) && !accepts(address.clone()).await {
+            tokio::time::sleep(LOOK_EVERY).await;
+        }
+    };
+    timeout(BROKER_WITHIN, started).await.ok()?;
+    Some((server, address))
 }
 
 fn notice(config: &BusConfig) {
@@ -244,4 +277,21 @@ fn how_to_chat(first: &Node, second: &Node) {
         first.tcp(),
         second.tcp()
     ));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_url_names_where_to_knock() {
+        for (url, address) in [
+            ("redis://127.0.0.1:6390", "127.0.0.1:6390"),
+            ("redis://user:pa@ss@host/2", "host:6379"),
+            ("redis://[::1]:7000/?protocol=resp3", "[::1]:7000"),
+            ("redis://host", "host:6379"),
+        ] {
+            assert_eq!(authority(url), address);
+        }
+    }
 }

@@ -2,10 +2,17 @@
 
 #![allow(clippy::unwrap_used, reason = "a panic is how a test fails, in its helpers too")]
 
+mod bad_input;
 #[cfg(feature = "redis")]
 mod bus;
+mod chat;
 mod config;
+mod groups;
 mod harness;
+mod keys;
 mod layers;
+mod login;
 mod nginx;
+mod resume;
+mod slow_reader;
 mod store;

@@ -113,8 +113,7 @@ impl Answer {
     fn refuse(self, key: Key, error: ServiceError) {
         match self {
             Self::Session(session, id) => {
-                session.outbox.reply(&error.into_frame(id, Some(key)));
-                session.answered();
+                session.outbox.keep_promise(&error.into_frame(id, Some(key)));
             }
             Self::Caller(caller) => drop(caller.send(Err(error))),
         }
@@ -124,8 +123,7 @@ impl Answer {
         match self {
             Self::Session(session, id) => {
                 let Posted { conversation, seq, at } = posted;
-                session.outbox.reply(&ServerFrame::Sent { id, key, conversation, seq, at });
-                session.answered();
+                session.outbox.keep_promise(&ServerFrame::Sent { id, key, conversation, seq, at });
             }
             Self::Caller(caller) => drop(caller.send(Ok(posted))),
         }

@@ -1,7 +1,7 @@
 //! The sessions of this node, as the message path sees them.
 
 use std::collections::{HashMap, HashSet};
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use tokio::sync::Notify;
@@ -29,8 +29,6 @@ pub(crate) struct LocalSession {
     born: Mutex<Option<HashSet<ConversationId>>>,
     /// It has got its `welcome` and everything missed; before that it gets no events.
     pub(crate) welcomed: AtomicBool,
-    /// How many of its messages are on their way to the log.
-    pub(crate) in_flight: AtomicUsize,
 }
 
 impl LocalSession {
@@ -44,19 +42,6 @@ impl LocalSession {
             attached: Mutex::new(Some(HashSet::new())),
             born: Mutex::new(Some(HashSet::new())),
             welcomed: AtomicBool::new(false),
-            in_flight: AtomicUsize::new(0),
-        }
-    }
-
-    /// Tells whether messages of this session are on their way to the log.
-    pub(crate) fn is_sending(&self) -> bool {
-        self.in_flight.load(Ordering::Acquire) > 0
-    }
-
-    /// Notes that a message of this session was answered.
-    pub(crate) fn answered(&self) {
-        if self.in_flight.fetch_sub(1, Ordering::AcqRel) == 1 {
-            self.outbox.nudge();
         }
     }
 

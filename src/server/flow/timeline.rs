@@ -374,3 +374,84 @@ impl Buffer {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{Key, Name};
+    use crate::server::front::Outbox;
+
+    const NUMBER: SessionNumber = 1;
+
+    fn conversation() -> ConversationId {
+        ConversationId::new(1).unwrap()
+    }
+
+    fn session() -> Arc<LocalSession> {
+        let outbox = Arc::new(Outbox::new(64 * 1024));
+        Arc::new(LocalSession::new(NUMBER, UserId::new(1).unwrap(), Name::new("alice").unwrap(), outbox))
+    }
+
+    fn entry(seq: Seq) -> Entry {
+        Entry::encode(Message {
+            conversation: conversation(),
+            seq,
+            from: UserId::new(1).unwrap(),
+            name: Name::new("alice").unwrap(),
+            key: Key::new("k").unwrap(),
+            kind: MessageKind::Text,
+            body: String::new(),
+            at: 0,
+        })
+    }
+
+    /// The appender's part: marks, then feeds.
+    fn commit_own(timeline: &mut Timeline, seq: Seq) {
+        assert!(timeline.mark_own(conversation(), seq, NUMBER));
+        timeline.feed(conversation(), entry(seq));
+    }
+
+    fn read_from_log(session: &LocalSession, seqs: std::ops::RangeInclusive<Seq>) {
+        for seq in seqs {
+            assert!(session.outbox.message_from_log(conversation(), seq, entry(seq).frame));
+        }
+    }
+
+    fn given(session: &LocalSession) -> Vec<Seq> {
+        let mut frames = VecDeque::new();
+        session.outbox.take(&mut frames, usize::MAX, usize::MAX);
+        session.outbox.written(frames.iter().map(Bytes::len).sum());
+        let seq = |frame: &Bytes| match ServerFrame::parse(frame) {
+            Ok(ServerFrame::Message(message)) => message.seq,
+            other => panic!("{other:?}"),
+        };
+        frames.iter().map(seq).collect()
+    }
+
+    #[test]
+    fn a_session_that_reads_the_log_leaves_out_what_it_sends_meanwhile() {
+        let (mut timeline, session) = (Timeline::default(), session());
+        assert!(timeline.attach(conversation(), &session, None));
+        // The timeline does not know yet where it stands.
+        commit_own(&mut timeline, 2);
+        read_from_log(&session, 1..=2);
+        assert_eq!(timeline.release(conversation(), NUMBER, 2), Release::Live);
+        commit_own(&mut timeline, 3);
+        timeline.feed(conversation(), entry(4));
+        assert_eq!(given(&session), [1, 4]);
+    }
+
+    #[test]
+    fn a_session_that_reads_the_log_leaves_out_what_waits_for_a_predecessor() {
+        let (mut timeline, session) = (Timeline::default(), session());
+        assert!(timeline.attach(conversation(), &session, None));
+        assert_eq!(timeline.release(conversation(), NUMBER, 5), Release::Live);
+        commit_own(&mut timeline, 7);
+        assert!(timeline.open_buffer(conversation(), NUMBER));
+        read_from_log(&session, 6..=7);
+        timeline.feed(conversation(), entry(6));
+        assert_eq!(timeline.release(conversation(), NUMBER, 7), Release::Live);
+        timeline.feed(conversation(), entry(8));
+        assert_eq!(given(&session), [6, 8]);
+    }
+}

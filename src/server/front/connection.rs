@@ -35,7 +35,7 @@ const WRITE_FRAMES: usize = 64;
 const WRITE_BYTES: usize = 256 * 1024;
 
 /// How long a connection that closes may take to hand over what is queued.
-const LINGER: Duration = Duration::from_secs(2);
+const LINGER: Duration = Duration::from_secs(4);
 
 /// How long a client that has stopped sending may wait for answers.
 const HALF_CLOSED: Duration = Duration::from_secs(10);
@@ -82,7 +82,7 @@ struct Connection {
     /// Who has logged in, also while the session works.
     member: Option<Arc<LocalSession>>,
     codec: Codec,
-    waiting: VecDeque<(usize, Result<Request, Malformed>)>,
+    waiting: VecDeque<Waiting>,
     waiting_bytes: usize,
     unsent: VecDeque<Bytes>,
     rate: Rate,
@@ -91,6 +91,14 @@ struct Connection {
     written_at: Instant,
     closing_at: Option<Instant>,
     eof_at: Option<Instant>,
+}
+
+/// A line that waits for its turn.
+struct Waiting {
+    bytes: usize,
+    request: Result<Request, Malformed>,
+    /// A confirmation that came behind it was taken at once.
+    confirmed: bool,
 }
 
 enum Woken {
@@ -107,6 +115,10 @@ impl Connection {
             self.take_requests();
             if self.write().is_err() || self.is_over() {
                 return;
+            }
+            if self.may_take_more() {
+                // Writing has made room for what had to wait, and nothing else would come back to it.
+                continue;
             }
             let deadline = self.deadline();
             let reads = self.reads();
@@ -131,7 +143,11 @@ impl Connection {
                     }
                 }
                 Woken::Writable | Woken::Outbox => {}
-                Woken::Time => self.check_time(),
+                Woken::Time => {
+                    if self.check_time() {
+                        return;
+                    }
+                }
             }
         }
     }
@@ -152,13 +168,18 @@ impl Connection {
                 self.session = Some(session);
                 return;
             }
-            let Some((bytes, request)) = self.waiting.pop_front() else {
+            let Some(Waiting { bytes, request, confirmed }) = self.waiting.pop_front() else {
                 self.session = Some(session);
                 return;
             };
             self.waiting_bytes -= bytes;
             match request {
-                Err(malformed) => session.malformed(malformed),
+                Err(malformed) => {
+                    session.malformed(malformed);
+                    if confirmed {
+                        session.well_formed();
+                    }
+                }
                 Ok(request) => match self.rate.admit(self.core.limits.requests_per_second) {
                     Admission::Admitted => {
                         if let Handled::Work(work) = session.handle(request) {
@@ -194,14 +215,25 @@ impl Connection {
                 && let Some(member) = &self.member
             {
                 service::received(&self.core, member, *conversation, *seq);
+                match (self.waiting.back_mut(), &mut self.session) {
+                    (Some(last), _) => last.confirmed = true,
+                    (None, Some(session)) => session.well_formed(),
+                    (None, None) => {}
+                }
                 continue;
             }
             self.waiting_bytes += bytes;
-            self.waiting.push_back((bytes, request));
+            self.waiting.push_back(Waiting { bytes, request, confirmed: false });
         }
         if self.waiting.is_empty() && self.waiting.capacity() > 0 {
             self.waiting = VecDeque::new();
         }
+    }
+
+    /// Tells whether a request waits that can be taken now.
+    fn may_take_more(&self) -> bool {
+        let can = self.session.is_some() && self.outbox.closing().is_none() && !self.outbox.is_half_full();
+        can && !self.waiting.is_empty()
     }
 
     fn reads(&self) -> bool {
@@ -273,13 +305,12 @@ impl Connection {
         if self.outbox.closing().is_some() {
             let given_up = self.closing_at.get_or_insert_with(Instant::now).elapsed() >= LINGER;
             // The closing frame may have been queued since the last write.
-            return given_up || self.unsent.is_empty() && self.outbox.is_drained();
+            return given_up || self.unsent.is_empty() && self.outbox.is_sealed() && self.outbox.is_drained();
         }
         // A client that has only closed its sending side still gets its answers; the last one may have been queued since
         // the last write.
-        let busy = self.working.is_some() || !self.waiting.is_empty();
-        let sending = self.session.as_ref().is_none_or(Session::is_sending);
-        self.eof_at.is_some() && !busy && !sending && self.unsent.is_empty() && self.outbox.is_drained()
+        let busy = self.working.is_some() || !self.waiting.is_empty() || self.outbox.is_promising();
+        self.eof_at.is_some() && !busy && self.unsent.is_empty() && self.outbox.is_drained()
     }
 
     fn deadline(&self) -> Instant {
@@ -300,16 +331,16 @@ impl Connection {
         deadline
     }
 
-    fn check_time(&mut self) {
+    /// Closes what has taken too long. Returns whether there is nothing more to wait for.
+    fn check_time(&mut self) -> bool {
         let now = Instant::now();
         let limits = &self.core.limits;
         if self.closing_at.is_some_and(|at| at + LINGER <= now) || self.eof_at.is_some_and(|at| at + HALF_CLOSED <= now)
         {
-            self.unsent.clear();
-            self.waiting.clear();
-            self.working = None;
             self.outbox.close(CloseReason::Slow, 0, None);
-        } else if !self.unsent.is_empty() && self.written_at + limits.slow_after <= now {
+            return true;
+        }
+        if !self.unsent.is_empty() && self.written_at + limits.slow_after <= now {
             self.outbox.close(CloseReason::Slow, 0, None);
         } else if self.heard_at + limits.idle <= now {
             self.outbox.close(CloseReason::Idle, 0, None);
@@ -318,6 +349,7 @@ impl Connection {
         {
             self.outbox.close(CloseReason::HandshakeTimeout, 0, None);
         }
+        false
     }
 }
 

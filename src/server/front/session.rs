@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use super::outbox::Outbox;
-use crate::model::store::Page;
 use crate::protocol::{CloseReason, ErrorCode, Malformed, Request, RequestBody, RequestId, ServerFrame};
 use crate::server::core::Core;
 use crate::server::flow::{self, LocalSession};
@@ -55,14 +54,14 @@ impl Session {
         self.member.is_some()
     }
 
-    /// Tells whether messages of this session are on their way to the log.
-    pub(super) fn is_sending(&self) -> bool {
-        self.member.as_ref().is_some_and(|member| member.session().is_sending())
-    }
-
     /// Returns who has logged in.
     pub(super) fn member(&self) -> Option<Arc<LocalSession>> {
         self.member.as_ref().map(|member| Arc::clone(member.session()))
+    }
+
+    /// Notes a frame that could be read: the bad ones before it are no row any more.
+    pub(super) fn well_formed(&mut self) {
+        self.bad_frames = 0;
     }
 
     /// Answers a line that is no request.
@@ -75,7 +74,7 @@ impl Session {
                 self.outbox.close(CloseReason::BadFrames, 0, None);
             }
         } else {
-            self.bad_frames = 0;
+            self.well_formed();
         }
     }
 
@@ -91,7 +90,7 @@ impl Session {
 
     /// Takes a request: answers it at once when that is possible without waiting.
     pub(super) fn handle(&mut self, request: Request) -> Handled {
-        self.bad_frames = 0;
+        self.well_formed();
         let Request { id, body } = request;
         match (body, &self.member) {
             (RequestBody::Ping {}, _) => self.outbox.reply(&ServerFrame::Pong { id }),
@@ -164,12 +163,7 @@ impl Session {
         let session = self.member.as_ref().ok_or_else(unauthenticated)?.session();
         match body {
             RequestBody::History { conversation, before, after, limit } => {
-                let page = match (before, after) {
-                    (Some(before), _) => Page::Before(before),
-                    (None, Some(after)) => Page::After(after),
-                    (None, None) => Page::Newest,
-                };
-                service::history(core, session.user, id, conversation, page, limit).await
+                service::history(core, session.user, id, conversation, (before, after), limit).await
             }
             RequestBody::Conversations { before, limit } => {
                 service::conversations(core, session.user, id, before, limit).await

@@ -1,5 +1,4 @@
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use super::error::ServiceError;
 use crate::model::store::{History, Page};
@@ -33,7 +32,7 @@ pub(crate) fn send(
     if target == (SendTarget::User { to: session.user }) {
         return Err(ServiceError::new(ErrorCode::Conflict, "a message goes to somebody else"));
     }
-    session.in_flight.fetch_add(1, Ordering::AcqRel);
+    session.outbox.promise();
     let answer = Answer::Session(Arc::clone(session), id);
     let (sender, name, kind) = (session.user, session.name.clone(), MessageKind::Text);
     let post = Post { sender, name, key, target, kind, body, answer };
@@ -56,9 +55,14 @@ pub(crate) async fn history(
     user: UserId,
     id: Option<RequestId>,
     conversation: ConversationId,
-    page: Page,
+    (before, after): (Option<Seq>, Option<Seq>),
     limit: Option<u64>,
 ) -> Result<ServerFrame, ServiceError> {
+    let page = match (before, after) {
+        (Some(before), _) => Page::Before(before),
+        (None, Some(after)) => Page::After(after),
+        (None, None) => Page::Newest,
+    };
     let limit = limit.unwrap_or(DEFAULT_LIMIT).clamp(1, MAX_LIMIT) as usize;
     let history = core.store.history(user, conversation, page, limit).await?;
     let History { messages, more } = history.ok_or_else(ServiceError::not_member)?;
@@ -129,6 +133,6 @@ mod tests {
         };
         assert_eq!(seqs(Page::After(0)), (vec![1, 2], true), "six bytes of JSON for each byte");
         assert_eq!(seqs(Page::Before(6)), (vec![4, 5], true));
-        assert_eq!(fit(messages[..1].to_vec(), Page::Newest).1, false);
+        assert!(!fit(messages[..1].to_vec(), Page::Newest).1);
     }
 }

@@ -83,8 +83,8 @@ pub(crate) async fn login(
     let committed = core.presence.arrive(user.id);
     let member = Member { core: Arc::clone(core), session };
     gauge!(telemetry::SESSIONS).increment(1);
-    if core.lease.state() == NodeState::Draining {
-        // The sessions that the node sent away did not include this one.
+    // Whoever is not among the sessions that a stopping node sends away sees here that it stops.
+    if core.lease.state() != NodeState::Ready {
         return Err(LoginFailure::Closed(CloseReason::Shutdown));
     }
     let unavailable = || ServiceError::new(ErrorCode::Unavailable, "the log does not answer, try again");
@@ -216,7 +216,9 @@ mod tests {
         Membership { user, conversation, kind, name: String::new(), peer: None, head, joined_seq, delivered, read: 0 }
     }
 
-    fn missed(membership: Membership, since: Option<Seq>) -> (Vec<(Seq, Seq)>, Vec<(Seq, Seq)>) {
+    type Spans = Vec<(Seq, Seq)>;
+
+    fn missed(membership: Membership, since: Option<Seq>) -> (Spans, Spans) {
         let since = since.map(|seq| (membership.conversation, seq)).into_iter().collect();
         let missed = Missed::of(&[membership], &since);
         let ranges = missed.ranges.iter().map(|range| (range.after, range.until)).collect();
