@@ -7,6 +7,7 @@ mod bad_input;
 mod bus;
 mod chat;
 mod config;
+mod degraded;
 mod groups;
 mod harness;
 mod keys;

@@ -17,6 +17,8 @@ mod notice;
 pub(crate) mod repair;
 pub(crate) mod router;
 mod sweep;
+#[cfg(test)]
+mod tests;
 mod timeline;
 mod timelines;
 
