@@ -268,6 +268,7 @@ impl Session {
                     done.send(Ok(frame)).ok();
                 }
             }
+            _ => {}
         }
         Ok(())
     }

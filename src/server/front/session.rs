@@ -115,7 +115,7 @@ impl Session {
             (RequestBody::Received { conversation, seq }, Some(member)) => {
                 service::received(&self.core, member.session(), conversation, seq);
             }
-            (RequestBody::Logout {}, Some(_)) => self.outbox.close(CloseReason::Logout, 0, id),
+            (RequestBody::Logout { .. }, Some(_)) => self.outbox.close(CloseReason::Logout, 0, id),
             (body, Some(_)) => return Handled::Work(Work::Request(Request { id, body })),
         }
         Handled::Done
@@ -179,7 +179,7 @@ impl Session {
             | RequestBody::Send { .. }
             | RequestBody::Received { .. }
             | RequestBody::Ping {}
-            | RequestBody::Logout {} => Err(ServiceError::new(ErrorCode::Internal, "this request does not wait")),
+            | _ => Err(ServiceError::new(ErrorCode::Internal, "this request does not wait")),
         }
     }
 
