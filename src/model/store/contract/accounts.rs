@@ -97,16 +97,16 @@ pub async fn a_deleted_account_stays_deleted_and_keeps_its_name(log: &dyn FreshL
 /// Deletes somebody with a friend, who has asked one and was asked by one.
 pub async fn a_deleted_account_has_no_friends_and_no_requests(log: &dyn FreshLog) -> Result<(), StoreError> {
     let store = log.open().await?;
-    let [gone, friend, asked, asker, else_where] = users(&*store, 5).await?[..] else { unreachable!("five") };
+    let [gone, friend, asked, asker, elsewhere] = users(&*store, 5).await?[..] else { unreachable!("five") };
     befriend(&*store, friend, gone).await?;
-    befriend(&*store, friend, else_where).await?;
+    befriend(&*store, friend, elsewhere).await?;
     store.friend_add(gone, asked).await?;
     store.friend_add(asker, gone).await?;
     store.friend_add(asker, asked).await?;
     assert!(store.user_change(gone, &UserChange::Deleted).await?);
     let left = store.friends(&[gone, friend, asked, asker]).await?;
     let left: Vec<_> = left.iter().map(|row| (row.user, row.friend, row.accepted)).collect();
-    assert_eq!(left, [(friend, else_where, true), (asked, asker, false)]);
+    assert_eq!(left, [(friend, elsewhere, true), (asked, asker, false)]);
     assert!(!store.friend_accept(asked, gone).await?);
     assert_eq!(store.friend_add(friend, gone).await?, Friendship::Forbidden);
     assert_eq!(store.friend_add(gone, friend).await?, Friendship::Forbidden);

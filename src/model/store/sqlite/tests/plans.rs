@@ -33,6 +33,7 @@ async fn the_hot_statements_use_indexes() {
         entries::PAGE_DOWN,
         entries::PAGE_UP,
         friends::FRIENDS,
+        friends::REMOVE,
         groups::BY_PREFIX,
         groups::MEMBERS,
         heads::HEADS,
