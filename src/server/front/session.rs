@@ -174,12 +174,7 @@ impl Session {
             }
             RequestBody::GroupJoin { conversation } => service::group_join(core, session, id, conversation).await,
             RequestBody::GroupLeave { conversation } => service::group_leave(core, session, id, conversation).await,
-            RequestBody::Register { .. }
-            | RequestBody::Login(_)
-            | RequestBody::Send { .. }
-            | RequestBody::Received { .. }
-            | RequestBody::Ping {}
-            | _ => Err(ServiceError::new(ErrorCode::Internal, "this request does not wait")),
+            _ => Err(ServiceError::new(ErrorCode::Internal, "this request does not wait")),
         }
     }
 
