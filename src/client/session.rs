@@ -300,6 +300,7 @@ impl Session {
                     done.send(Ok(frame)).ok();
                 }
             }
+            _ => {}
         }
         Ok(())
     }

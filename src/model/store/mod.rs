@@ -58,8 +58,8 @@ pub trait Store: Debug + Send + Sync + 'static {
     /// Lists users by folded name, `limit` of them after `after`.
     async fn user_list(&self, after: Option<&Name>, limit: usize) -> Result<Vec<User>, StoreError>;
 
-    /// Changes a user's account, and with it raises `token_version`: tokens made before are good no more. `false`: there
-    /// is no such user, or the account is gone ([`UserChange::Deleted`]); nothing has changed then.
+    /// Changes a user's account, and with it raises `token_version`: tokens made before are good no more. `false`:
+    /// there is no such user, or the account is gone ([`UserChange::Deleted`]); nothing has changed then.
     async fn user_change(&self, user: UserId, change: &UserChange) -> Result<bool, StoreError>;
 
     /// Asks a user to be a friend; when that user has asked already, both are friends from now on, whoever has blocked
@@ -175,8 +175,8 @@ pub trait Store: Debug + Send + Sync + 'static {
     async fn whereabouts(&self, users: &[UserId]) -> Result<Vec<(UserId, NodeId)>, StoreError>;
 
     /// Deletes entries older than `before`, by the database's clock, the oldest first, at most `limit` of them, and
-    /// returns how many. Heads and seqs stay as they are; a conversation's newest entry is kept. Keys of what was deleted
-    /// are forgotten. What is left of a conversation has no hole: reads begin at the first entry that is there.
+    /// returns how many. Heads and seqs stay as they are; a conversation's newest entry is kept. Keys of what was
+    /// deleted are forgotten. What is left of a conversation has no hole: reads begin at the first entry that is there.
     async fn prune(&self, before: Millis, limit: usize) -> Result<u64, StoreError>;
 
     /// Takes a node's row and lease, with an epoch above all earlier ones, and drops its old presence rows.
@@ -192,8 +192,8 @@ pub trait Store: Debug + Send + Sync + 'static {
     async fn nodes(&self) -> Result<(Millis, Vec<NodeRow>), StoreError>;
 
     /// Expires a lease that has run out: row `expired`, epoch + 1, presence rows of that node up to `epoch` deleted,
-    /// all in one transaction. Returns the users who were there, ascending. `None`: it beats again, or somebody else has
-    /// expired it.
+    /// all in one transaction. Returns the users who were there, ascending. `None`: it beats again, or somebody else
+    /// has expired it.
     async fn node_expire(&self, node: &NodeId, epoch: u64) -> Result<Option<Vec<UserId>>, StoreError>;
 
     /// Gives a lease back: row `stopped`, presence rows deleted. A node that does not hold `epoch` any more changes

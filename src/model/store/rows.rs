@@ -40,8 +40,8 @@ pub enum UserChange {
     /// May not log in any more, or may again.
     Disabled(bool),
     /// The account is gone: it is disabled for good, its password is forgotten, and its friendships and requests are
-    /// removed. Its name stays taken, because what it said stays. It stays a member of its groups, because a leave is an
-    /// entry, and online for as long as it has sessions; both are for the caller to end.
+    /// removed. Its name stays taken, because what it said stays. It stays a member of its groups, because a leave is
+    /// an entry, and online for as long as it has sessions; both are for the caller to end.
     Deleted,
 }
 

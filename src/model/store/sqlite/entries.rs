@@ -3,8 +3,8 @@ use super::decode::{json, message};
 use crate::model::store::{History, Page, Range, StoreError};
 use crate::model::{ConversationId, Message, Seq, UserId};
 
-/// Seqs have no holes above the first that is kept, so that no range needs to be read further than the limit from there;
-/// the sort stays as small as that.
+/// Seqs have no holes above the first that is kept, so that no range needs to be read further than the limit from
+/// there; the sort stays as small as that.
 pub(super) const RANGES: &str = "
     SELECT m.conversation, m.seq, m.sender, u.name, m.key, m.kind, m.body, m.at FROM json_each($1) AS e
         CROSS JOIN messages AS m

@@ -10,6 +10,9 @@ use super::failure::Failure;
 use crate::model::UserId;
 use crate::model::store::{Friend, Friendship, StoreError};
 
+const ASKED: i64 = 0;
+const ACCEPTED: i64 = 1;
+
 /// Begins, and reads how many of both accounts there are, what `$2` has asked of `$1` or is to them, whether `$2` has
 /// blocked `$1`, and whether `$1` has asked.
 const READ_FOR_ADD: &str = "
@@ -36,7 +39,8 @@ macro_rules! accept {
 const ACCEPT_HERE: &str = accept!();
 const ACCEPT: &str = concat!("BEGIN IMMEDIATE;", accept!());
 
-const REMOVE: &str = "DELETE FROM friends WHERE (user, friend) IN (VALUES ($1, $2), ($2, $1)) RETURNING user";
+pub(super) const REMOVE: &str =
+    "DELETE FROM friends WHERE (user, friend) IN (VALUES ($1, $2), ($2, $1)) RETURNING user";
 
 pub(super) const FRIENDS: &str = "
     SELECT f.user, f.friend, u.name, f.state, EXISTS (SELECT 1 FROM presence AS p WHERE p.user = f.friend)
@@ -71,16 +75,13 @@ impl SqliteStore {
                 user: user(row, 0)?,
                 friend: user(row, 1)?,
                 name: name(row, 2)?,
-                accepted: integer(row, 3)? == FRIENDS_NOW,
+                accepted: integer(row, 3)? == ACCEPTED,
                 online: integer(row, 4)? != 0,
             })
         };
         sets[0].iter().map(friend).collect()
     }
 }
-
-const ASKED: i64 = 0;
-const FRIENDS_NOW: i64 = 1;
 
 async fn add(connection: &mut SqliteConnection, user: UserId, friend: UserId) -> Result<Friendship, Failure> {
     let (user, friend) = (user.get().cast_signed(), friend.get().cast_signed());
