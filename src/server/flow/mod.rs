@@ -16,6 +16,8 @@ mod mend;
 pub(crate) mod repair;
 pub(crate) mod router;
 mod sweep;
+#[cfg(test)]
+mod tests;
 mod timeline;
 mod timelines;
 

@@ -302,6 +302,12 @@ impl Outbox {
         }
     }
 
+    /// Returns how many seqs are marked as the session's own.
+    #[cfg(test)]
+    pub(crate) fn own_marks(&self) -> usize {
+        self.lock().own.len()
+    }
+
     /// Queues the `closing` frame, if it waits.
     fn part(&self, state: &mut State) {
         if let Some(frame) = state.farewell.take() {
