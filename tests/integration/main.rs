@@ -4,6 +4,8 @@
 
 mod bad_input;
 #[cfg(feature = "redis")]
+mod balancer;
+#[cfg(feature = "redis")]
 mod bus;
 mod chat;
 mod config;
@@ -15,5 +17,7 @@ mod layers;
 mod login;
 mod nginx;
 mod resume;
+#[cfg(feature = "redis")]
+mod serve;
 mod slow_reader;
 mod store;

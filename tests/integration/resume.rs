@@ -136,7 +136,14 @@ async fn beyond_the_oldest_thousand_the_client_pages_and_live_messages_follow(cl
     for batch in (2..=1_250).collect::<Vec<u64>>().chunks(500) {
         let entry = |number: &u64| {
             let key = Key::new(&format!("k-{number}")).unwrap();
-            Append { conversation: place, sender, key, kind: MessageKind::Text, body: "stored".to_owned() }
+            Append {
+                conversation: place,
+                sender,
+                key,
+                kind: MessageKind::Text,
+                body: "stored".to_owned(),
+                friends_only: false,
+            }
         };
         let entries: Vec<Append> = batch.iter().map(entry).collect();
         for (number, outcome) in batch.iter().zip(cluster.log.append(&entries).await.unwrap()) {

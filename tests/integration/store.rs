@@ -103,7 +103,14 @@ async fn write(store: &dyn Store, prefix: &str, sender: UserId) {
 }
 
 fn text(conversation: ConversationId, sender: UserId, key: &str) -> Append {
-    Append { conversation, sender, key: Key::new(key).unwrap(), kind: MessageKind::Text, body: format!("says {key}") }
+    Append {
+        conversation,
+        sender,
+        key: Key::new(key).unwrap(),
+        kind: MessageKind::Text,
+        body: format!("says {key}"),
+        friends_only: false,
+    }
 }
 
 fn sent_by_each() -> usize {

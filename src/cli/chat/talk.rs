@@ -92,7 +92,19 @@ async fn listen(
                 caught_up.take().map(|caught_up| caught_up.send(()));
                 Some("* caught up".to_owned())
             }
-            Event::Cursor { .. } => None,
+            Event::Cursor { .. } | Event::Typing { .. } => None,
+            Event::FriendRequest { user, name } => {
+                lock(&people).meet(&name, user);
+                Some(format!("* {name}({user}) wants to be a friend"))
+            }
+            Event::FriendAccepted { user, name } => {
+                lock(&people).meet(&name, user);
+                Some(format!("* {name}({user}) is a friend now"))
+            }
+            Event::FriendRemoved { user } => Some(format!("* user {user} is a friend no more")),
+            Event::Presence { user, online } => {
+                Some(format!("* user {user} has {}", if online { "come" } else { "gone" }))
+            }
             Event::Degraded { .. } => Some("* the node has lost its bus; messages may take a second".to_owned()),
             Event::Restored => Some("* the node has its bus back".to_owned()),
             Event::Disconnected { why, retry_in } => {

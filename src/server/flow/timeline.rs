@@ -389,7 +389,7 @@ mod tests {
 
     fn session() -> Arc<LocalSession> {
         let outbox = Arc::new(Outbox::new(64 * 1024));
-        Arc::new(LocalSession::new(NUMBER, UserId::new(1).unwrap(), Name::new("alice").unwrap(), outbox))
+        Arc::new(LocalSession::new(NUMBER, UserId::new(1).unwrap(), Name::new("alice").unwrap(), 0, outbox))
     }
 
     fn entry(seq: Seq) -> Entry {

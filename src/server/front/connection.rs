@@ -9,8 +9,9 @@ use std::io::{self, IoSlice};
 use std::sync::Arc;
 
 use bytes::{Buf, Bytes};
+use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
-use tokio::time::sleep_until;
+use tokio::time::{Duration, sleep_until, timeout};
 
 use super::dialogue::Dialogue;
 use crate::protocol::{CloseReason, Codec, ErrorCode, Line, MAX_CLIENT_LINE, Malformed, Request};
@@ -23,6 +24,9 @@ const READ_BYTES: usize = 16 * 1024;
 const WRITE_FRAMES: usize = 64;
 const WRITE_BYTES: usize = 256 * 1024;
 
+/// How long a client may take to close its side when the server has closed its own.
+const LET_GO: Duration = Duration::from_secs(5);
+
 thread_local! {
     /// Lent to whichever connection reads on this thread, so that none holds a buffer of its own.
     static SCRATCH: RefCell<Vec<u8>> = RefCell::new(vec![0; READ_BYTES]);
@@ -31,7 +35,31 @@ thread_local! {
 /// Serves a connection until either side closes it.
 pub(super) async fn run(core: Arc<Core>, stream: TcpStream) {
     let (codec, unsent) = (Codec::new(MAX_CLIENT_LINE), VecDeque::new());
-    Connection { dialogue: Dialogue::new(core), stream, codec, unsent }.serve().await;
+    let connection = Connection { dialogue: Dialogue::new(core), stream, codec, unsent };
+    if let Some(stream) = connection.serve().await {
+        let_go(stream).await;
+    }
+}
+
+/// Closes a connection on which everything is written. What the client still sends is thrown away: a socket that closes
+/// with bytes unread resets the connection, and the last frames are lost on their way.
+async fn let_go(mut stream: TcpStream) {
+    let reading = async {
+        stream.shutdown().await?;
+        loop {
+            stream.readable().await?;
+            match SCRATCH.with_borrow_mut(|scratch| stream.try_read(scratch)) {
+                Ok(0) => return Ok(()),
+                Err(error) if error.kind() != io::ErrorKind::WouldBlock => return Err(error),
+                _ => {}
+            }
+        }
+    };
+    match timeout(LET_GO, reading).await {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => tracing::debug!(%error, "a client went before it had read the end"),
+        Err(_) => tracing::debug!("a client does not close its side"),
+    }
 }
 
 struct Connection {
@@ -49,14 +77,19 @@ enum Woken {
 }
 
 impl Connection {
-    async fn serve(mut self) {
+    /// Runs until there is nothing more to do. Returns the stream when all of it was done, so that it can be closed in
+    /// order; the session is over by then.
+    async fn serve(mut self) -> Option<TcpStream> {
         loop {
             self.take_lines();
             while self.dialogue.step() {
                 self.take_lines();
             }
-            if self.write().is_err() || self.dialogue.is_over(!self.unsent.is_empty()) {
-                return;
+            if self.write().is_err() {
+                return None;
+            }
+            if self.dialogue.is_over(!self.unsent.is_empty()) {
+                return Some(self.stream);
             }
             if self.dialogue.may_step() {
                 // Writing has made room for what had to wait, and nothing else would come back to it.
@@ -69,20 +102,20 @@ impl Connection {
                 biased;
                 () = self.dialogue.worked() => Woken::Other,
                 () = outbox.changed() => Woken::Other,
-                ready = self.stream.writable(), if unsent => if ready.is_ok() { Woken::Writable } else { return },
-                ready = self.stream.readable(), if reads => if ready.is_ok() { Woken::Readable } else { return },
+                ready = self.stream.writable(), if unsent => if ready.is_ok() { Woken::Writable } else { return None },
+                ready = self.stream.readable(), if reads => if ready.is_ok() { Woken::Readable } else { return None },
                 () = sleep_until(deadline) => Woken::Time,
             };
             match woken {
                 Woken::Readable => {
                     if self.read().is_err() {
-                        return;
+                        return None;
                     }
                 }
                 Woken::Writable | Woken::Other => {}
                 Woken::Time => {
                     if self.dialogue.check_time(unsent) {
-                        return;
+                        return None;
                     }
                 }
             }

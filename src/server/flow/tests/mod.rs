@@ -24,7 +24,7 @@ fn user(number: u64) -> UserId {
 /// A session whose outbox holds `limit` bytes.
 fn session(number: SessionNumber, of: u64, limit: usize) -> Arc<LocalSession> {
     let outbox = Arc::new(Outbox::new(limit));
-    Arc::new(LocalSession::new(number, user(of), Name::new(&format!("user-{of}")).unwrap(), outbox))
+    Arc::new(LocalSession::new(number, user(of), Name::new(&format!("user-{of}")).unwrap(), 0, outbox))
 }
 
 /// A text that says where it belongs.

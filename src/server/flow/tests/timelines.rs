@@ -263,9 +263,9 @@ fn an_event_reaches_only_who_was_let_in() {
     let outsider = session(2, 2, ROOM);
     timelines.attach(conversation(1), &outsider, None);
     for session in [&member, &outsider] {
-        session.welcomed.store(true, Ordering::Release);
+        session.welcome();
     }
-    timelines.event(conversation(1), &entry(conversation(1), 0).frame);
+    timelines.event(conversation(1), None, &entry(conversation(1), 0).frame);
     assert_eq!((got(&member), got(&outsider)), (vec![0], vec![]));
 }
 
