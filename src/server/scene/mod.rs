@@ -122,6 +122,11 @@ impl Host {
         self.lease.abort();
     }
 
+    /// Takes the node's lease away, as other nodes do when it does not beat for too long.
+    pub(crate) async fn fence(&self, cluster: &Cluster) {
+        cluster.log.node_release(&self.core.node, self.core.lease.epoch()).await.unwrap();
+    }
+
     /// Waits until the node's bus is connected and its inbox hears it.
     pub(crate) async fn hears(&self) {
         let mut state = self.core.bus.state();
