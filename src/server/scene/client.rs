@@ -1,8 +1,8 @@
 use std::collections::{BTreeMap, VecDeque};
-use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
 use super::Host;
@@ -17,7 +17,7 @@ use crate::server::service::{self, LoginFailure, Member, Sending};
 /// Shorter than the time to the first audit: what a test waits for has come without it.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(25);
 
-type CatchingUp = Pin<Box<dyn Future<Output = Result<(), StoreError>> + Send>>;
+type CatchingUp = JoinHandle<Result<(), StoreError>>;
 
 /// A logged-in user: the session as the message path has it, and what it has been told. It reads only when it is asked
 /// to.
@@ -143,11 +143,12 @@ impl Client {
             && let Some(member) = &self.member
         {
             let (core, session) = (Arc::clone(&self.core), Arc::clone(member.session()));
-            self.catching_up = Some(Box::pin(async move { flow::catch_up(&core, &session).await }));
+            // A task of its own: a reader of the log that nobody drives would keep the log from the others.
+            self.catching_up = Some(tokio::spawn(async move { flow::catch_up(&core, &session).await }));
         }
         let catching_up = async {
             match &mut self.catching_up {
-                Some(catching_up) => catching_up.await,
+                Some(catching_up) => catching_up.await.expect("catching up does not panic"),
                 None => std::future::pending().await,
             }
         };
