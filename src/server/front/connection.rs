@@ -340,8 +340,8 @@ impl Connection {
             // The closing frame may have been queued since the last write.
             return given_up || self.unsent.is_empty() && self.outbox.is_sealed() && self.outbox.is_drained();
         }
-        // A client that has only closed its sending side still gets its answers; the last one may have been queued since
-        // the last write.
+        // A client that has only closed its sending side still gets its answers; the last one may have been queued
+        // since the last write.
         let busy = self.working.is_some() || !self.waiting.is_empty() || self.outbox.is_promising();
         self.eof_at.is_some() && !busy && self.unsent.is_empty() && self.outbox.is_drained()
     }

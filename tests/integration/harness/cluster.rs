@@ -249,7 +249,9 @@ macro_rules! on_any_bus {
 
 /// Stamps cases on the broker in memory and on a real Redis, each on a cluster of its own.
 macro_rules! on_each_bus {
-    ($($case:ident)*) => { $crate::harness::on_each_bus!($crate::harness::cluster::Settings::default(), Redis; $($case)*); };
+    ($($case:ident)*) => {
+        $crate::harness::on_each_bus!($crate::harness::cluster::Settings::default(), Redis; $($case)*);
+    };
     ($settings:expr, $redis:ident; $($case:ident)*) => {
         mod memory {
             $(
