@@ -4,6 +4,8 @@ mod health;
 mod holder;
 mod lease;
 mod presence;
+#[cfg(test)]
+mod tests;
 
 pub(crate) use health::Health;
 pub use lease::ClaimError;

@@ -4,6 +4,7 @@
 mod delivery;
 mod path;
 mod repair;
+mod storm;
 mod timelines;
 
 use std::sync::Arc;

@@ -5,8 +5,8 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use crate::bus::memory::Operation;
-use crate::model::store::{Claim, StoreErrorKind};
-use crate::model::{MessageKind, NodeId, UserId};
+use crate::model::UserId;
+use crate::model::store::StoreErrorKind;
 use crate::protocol::{CloseReason, ErrorCode, SendTarget, ServerFrame};
 use crate::server::scene::{Call, Client, Cluster, Host, eventually};
 
@@ -281,40 +281,6 @@ async fn a_log_that_is_away_for_a_moment_is_waited_for_and_then_the_senders_are_
 }
 
 #[tokio::test]
-async fn what_a_node_committed_before_it_died_is_swept_for() {
-    let cluster = Cluster::new().await;
-    let b = cluster.node("node-b").await;
-    let [alice, bob] = cluster.users(["alice", "bob"]).await;
-    let conversation = cluster.direct(alice, bob).await;
-    let mut bob = Client::login(&b, bob).await;
-    let dead = claim("node-z", 1_500);
-    cluster.log.node_claim(&dead).await.unwrap();
-    eventually("its peer sees it", || b.core.lease.live_peers().contains(&dead.node)).await;
-    cluster.write(conversation, alice, MessageKind::Text, "last words").await;
-    bob.hears("last words").await;
-}
-
-#[tokio::test]
-async fn a_node_that_stops_says_what_it_could_not_publish() {
-    let cluster = Cluster::new().await;
-    let b = cluster.node("node-b").await;
-    let [alice, bob] = cluster.users(["alice", "bob"]).await;
-    let conversation = cluster.direct(alice, bob).await;
-    let a = cluster.node("node-a").await;
-    let mut bob = Client::login(&b, bob).await;
-    eventually("they see each other", || b.core.lease.live_peers().len() == 1).await;
-    // Its last publish fails when its lease is not looked after any more.
-    a.crash();
-    let looks = b.store.hold_before(Call::Nodes);
-    looks.reached().await;
-    cluster.write(conversation, alice, MessageKind::Text, "last words").await;
-    a.core.router.failed(&a.core, a.core.lease.database_now(), "for the test");
-    crate::server::cluster::release(&a.core).await.unwrap();
-    drop(looks);
-    bob.hears("last words").await;
-}
-
-#[tokio::test]
 async fn a_log_that_went_back_sends_its_sessions_away() {
     let mut scene = Scene::new().await;
     let conversation = scene.cluster.direct(scene.alice.user, scene.bob.user).await;
@@ -383,16 +349,4 @@ async fn an_envelope_that_cannot_be_read_starts_a_sweep() {
     let payload = bytes::Bytes::from_static(b"\x09nonsense");
     scene.a.core.bus.publish(vec![crate::bus::Outgoing { subject, payload }]).await;
     eventually("a sweep", || scene.b.store.calls(Call::Changes) > before).await;
-}
-
-fn claim(id: &str, lease_ms: u32) -> Claim {
-    Claim {
-        node: NodeId::new(id).unwrap(),
-        holder: "elsewhere".to_owned(),
-        tcp: "127.0.0.1:1".to_owned(),
-        http: "127.0.0.1:2".to_owned(),
-        weight: 1,
-        lease_ms,
-        take_over: false,
-    }
 }
