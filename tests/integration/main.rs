@@ -4,15 +4,21 @@
 
 mod bad_input;
 #[cfg(feature = "redis")]
+mod balancer;
+#[cfg(feature = "redis")]
 mod bus;
 mod chat;
 mod config;
+mod degraded;
 mod groups;
 mod harness;
 mod keys;
 mod layers;
 mod login;
 mod nginx;
+mod races;
 mod resume;
+#[cfg(feature = "redis")]
+mod serve;
 mod slow_reader;
 mod store;

@@ -141,6 +141,30 @@ async fn large_answers(cluster: &mut Cluster) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_end_arrives_although_the_client_goes_on_writing() {
+    run(Bus::Memory, Settings::default(), async |cluster: &mut Cluster| {
+        let mut alice = User::new(cluster.tcp(0), "alice").await;
+        let group = alice.found("long reads").await;
+        let body = "x".repeat(60_000);
+        for number in 1..=14 {
+            alice.post(group, &format!("k-{number}"), &body).await;
+        }
+        let login = json!({"type": "login", "token": alice.token, "since": {group.to_string(): 14}});
+        let mut slow = User::welcomed(Wire::connect_narrow(cluster.tcp(0)).await, login).await;
+        slow.expect(json!({"type": "caught_up", "more": []})).await;
+        // The answer is on its way for a while yet when the server is done, with much more to read.
+        let history = json!({"type": "history", "conversation": group});
+        slow.say_all([history, json!({"type": "logout"})]).await;
+        slow.try_say_bytes("{\"type\":\"ping\"}\n".repeat(20_000).as_bytes()).await;
+        let nodes = &*cluster;
+        eventually("the session is over", DEADLINE, || async { nodes.sessions(0) == 1 }).await;
+        assert_eq!(slow.hear().await["messages"].as_array().unwrap().len(), 14);
+        slow.closed_with(4100, "logout").await;
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn who_never_reads_is_closed_and_resumes_where_it_was() {
     let limits = LimitsConfig { slow_after: Duration::from_secs(1), ..small_outboxes().limits };
     run(Bus::Memory, Settings { limits, ..Settings::default() }, async |cluster: &mut Cluster| {

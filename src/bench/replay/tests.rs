@@ -286,7 +286,9 @@ async fn a_lost_connection_costs_nothing() {
 async fn a_refused_message_is_told() {
     let report = run(Fault::Refuse).await;
     assert_eq!((findings(&report), report.verdict.refused, report.is_clean()), ([0, 0, 0], 1, false));
-    assert!(report.to_string().contains("one: a message was refused: forbidden: no"), "{report}");
+    // Whose text comes fifth is up to the connections.
+    let told = |name: &str| report.to_string().contains(&format!("{name}: a message was refused: forbidden: no"));
+    assert!(["one", "two", "three"].into_iter().any(told), "{report}");
 }
 
 #[tokio::test]

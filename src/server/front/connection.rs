@@ -12,8 +12,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Buf, Bytes};
+use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Instant, sleep_until, timeout};
 
 use super::outbox::Outbox;
 use super::rate::{Admission, Rate};
@@ -36,6 +37,9 @@ const WRITE_BYTES: usize = 256 * 1024;
 
 /// How long a connection that closes may take to hand over what is queued.
 const LINGER: Duration = Duration::from_secs(4);
+
+/// How long a client may take to close its side when the server has closed its own.
+const LET_GO: Duration = Duration::from_secs(5);
 
 /// How long a client that has stopped sending may wait for answers.
 const HALF_CLOSED: Duration = Duration::from_secs(10);
@@ -69,7 +73,30 @@ pub(super) async fn run(core: Arc<Core>, stream: TcpStream) {
         outbox,
         stream,
     };
-    connection.serve().await;
+    if let Some(stream) = connection.serve().await {
+        let_go(stream).await;
+    }
+}
+
+/// Closes a connection on which everything is written. What the client still sends is thrown away: a socket that closes
+/// with bytes unread resets the connection, and the last frames are lost on their way.
+async fn let_go(mut stream: TcpStream) {
+    let reading = async {
+        stream.shutdown().await?;
+        loop {
+            stream.readable().await?;
+            match SCRATCH.with_borrow_mut(|scratch| stream.try_read(scratch)) {
+                Ok(0) => return Ok(()),
+                Err(error) if error.kind() != io::ErrorKind::WouldBlock => return Err(error),
+                _ => {}
+            }
+        }
+    };
+    match timeout(LET_GO, reading).await {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => tracing::debug!(%error, "a client went before it had read the end"),
+        Err(_) => tracing::debug!("a client does not close its side"),
+    }
 }
 
 struct Connection {
@@ -110,11 +137,16 @@ enum Woken {
 }
 
 impl Connection {
-    async fn serve(mut self) {
+    /// Runs until there is nothing more to do. Returns the stream when all of it was done, so that it can be closed in
+    /// order; the session is over by then.
+    async fn serve(mut self) -> Option<TcpStream> {
         loop {
             self.take_requests();
-            if self.write().is_err() || self.is_over() {
-                return;
+            if self.write().is_err() {
+                return None;
+            }
+            if self.is_over() {
+                return self.unsent.is_empty().then_some(self.stream);
             }
             if self.may_take_more() {
                 // Writing has made room for what had to wait, and nothing else would come back to it.
@@ -127,8 +159,8 @@ impl Connection {
                 biased;
                 session = worked(&mut self.working) => Woken::Worked(session),
                 () = self.outbox.changed() => Woken::Outbox,
-                ready = self.stream.writable(), if writes => if ready.is_ok() { Woken::Writable } else { return },
-                ready = self.stream.readable(), if reads => if ready.is_ok() { Woken::Readable } else { return },
+                ready = self.stream.writable(), if writes => if ready.is_ok() { Woken::Writable } else { return None },
+                ready = self.stream.readable(), if reads => if ready.is_ok() { Woken::Readable } else { return None },
                 () = sleep_until(deadline) => Woken::Time,
             };
             match woken {
@@ -139,13 +171,13 @@ impl Connection {
                 }
                 Woken::Readable => {
                     if self.read().is_err() {
-                        return;
+                        return None;
                     }
                 }
                 Woken::Writable | Woken::Outbox => {}
                 Woken::Time => {
                     if self.check_time() {
-                        return;
+                        return None;
                     }
                 }
             }
@@ -218,6 +250,7 @@ impl Connection {
                 match (self.waiting.back_mut(), &mut self.session) {
                     (Some(last), _) => last.confirmed = true,
                     (None, Some(session)) => session.well_formed(),
+                    // What the session works on was well-formed.
                     (None, None) => {}
                 }
                 continue;

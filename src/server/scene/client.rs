@@ -146,7 +146,7 @@ impl Client {
         }
         let catching_up = async {
             match &mut self.catching_up {
-                Some(catching_up) => catching_up.await,
+                Some(catching_up) => catching_up.await.expect("catching up does not panic"),
                 None => std::future::pending().await,
             }
         };
@@ -154,7 +154,7 @@ impl Client {
             () = self.outbox.changed() => {}
             caught_up = catching_up => {
                 self.catching_up = None;
-                if caught_up.is_ok_and(|done| done.is_ok()) && self.outbox.take_stale() {
+                if caught_up.is_ok() && self.outbox.take_stale() {
                     self.outbox.event(self.core.health.picture());
                 }
             }

@@ -74,11 +74,6 @@ impl Held {
     pub(crate) async fn reached(&self) {
         self.0.reached.subscribe().wait_for(|reached| *reached).await.unwrap();
     }
-
-    /// Tells whether the call is there.
-    pub(crate) fn is_reached(&self) -> bool {
-        *self.0.reached.borrow()
-    }
 }
 
 impl Drop for Held {

@@ -151,7 +151,8 @@ fn cheap_passwords() -> AuthConfig {
 }
 
 impl Broker {
-    async fn start(bus: Bus) -> Option<Self> {
+    /// Starts the broker, or takes the one that tests share. `None`: there is none, which has been said.
+    pub(crate) async fn start(bus: Bus) -> Option<Self> {
         match bus {
             Bus::Memory => Some(Self::Memory(MemoryBroker::new())),
             #[cfg(feature = "redis")]
@@ -171,6 +172,16 @@ impl Broker {
             Self::Redis(server) => bus_at(&server.url()).await,
             #[cfg(feature = "redis")]
             Self::Lent(url) => bus_at(url).await,
+        }
+    }
+
+    /// Returns where the real Redis is.
+    #[cfg(feature = "redis")]
+    pub(crate) fn url(&self) -> String {
+        match self {
+            Self::Memory(_) => panic!("the broker in memory has no address"),
+            Self::Redis(server) => server.url(),
+            Self::Lent(url) => url.clone(),
         }
     }
 

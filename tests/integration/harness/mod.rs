@@ -9,6 +9,8 @@ mod http;
 pub(crate) mod nginx;
 mod ports;
 #[cfg(feature = "redis")]
+pub(crate) mod process;
+#[cfg(feature = "redis")]
 pub(crate) mod redis;
 mod user;
 mod wire;

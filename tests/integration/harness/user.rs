@@ -3,7 +3,7 @@ use std::ops::{Deref, DerefMut};
 
 use serde_json::{Value, json};
 
-use super::wire::{ANY, Wire};
+use super::wire::{ANY, Wire, fits};
 
 /// What every user of a test has for a password.
 pub(crate) const PASSWORD: &str = "correct horse";
@@ -42,17 +42,21 @@ impl Sent {
 
 /// Makes an account and returns its id.
 pub(crate) async fn register(address: SocketAddr, name: &str) -> u64 {
-    let mut wire = Wire::connect(address).await;
+    register_on(&mut Wire::connect(address).await, name).await
+}
+
+async fn register_on(wire: &mut Wire, name: &str) -> u64 {
     wire.say(json!({"type": "register", "id": "r", "name": name, "password": PASSWORD})).await;
     let registered = wire.expect(json!({"type": "registered", "id": "r", "user": ANY})).await;
     registered["user"].as_u64().expect("an id is a number")
 }
 
 impl User {
-    /// Registers and logs in a user who has missed nothing.
+    /// Registers and logs in, on one connection, a user who has missed nothing.
     pub(crate) async fn new(address: SocketAddr, name: &str) -> Self {
-        register(address, name).await;
-        let mut user = Self::login(address, name).await;
+        let mut wire = Wire::connect(address).await;
+        register_on(&mut wire, name).await;
+        let mut user = Self::welcomed(wire, json!({"type": "login", "name": name, "password": PASSWORD})).await;
         user.expect(json!({"type": "caught_up", "more": []})).await;
         user
     }
@@ -64,24 +68,31 @@ impl User {
     }
 
     /// Logs in up to `welcome` on a connection, with a `login` frame.
-    pub(crate) async fn welcomed(mut wire: Wire, mut login: Value) -> Self {
+    pub(crate) async fn welcomed(wire: Wire, login: Value) -> Self {
+        Self::try_welcomed(wire, login).await.expect("the server keeps the connection")
+    }
+
+    /// Logs in on a connection that may be lost meanwhile.
+    pub(crate) async fn try_welcomed(mut wire: Wire, mut login: Value) -> Option<Self> {
         login["id"] = json!("login");
-        wire.say(login).await;
-        let welcome = wire
-            .expect(json!({
-                "type": "welcome", "id": "login", "user": ANY, "name": ANY, "session": ANY, "node": ANY, "token": ANY,
-                "friends": [], "conversations": ANY,
-            }))
-            .await;
+        if !wire.try_say_bytes(format!("{login}\n").as_bytes()).await {
+            return None;
+        }
+        let welcome = wire.hear_any().await?;
+        let expected = json!({
+            "type": "welcome", "id": "login", "user": ANY, "name": ANY, "session": ANY, "node": ANY, "token": ANY,
+            "friends": [], "conversations": ANY,
+        });
+        assert!(fits(&welcome, &expected), "{welcome}");
         let text = |field: &str| welcome[field].as_str().expect("a text").to_owned();
-        Self {
+        Some(Self {
             id: welcome["user"].as_u64().expect("an id is a number"),
             name: text("name"),
             token: text("token"),
             node: text("node"),
             conversations: welcome["conversations"].clone(),
             wire,
-        }
+        })
     }
 
     /// Logs the same user in again, up to `welcome`, saying what this device has.
@@ -110,6 +121,12 @@ impl User {
     pub(crate) async fn post(&mut self, conversation: u64, key: &str, body: &str) -> Sent {
         self.say(json!({"type": "send", "id": key, "key": key, "conversation": conversation, "body": body})).await;
         self.sent(key).await
+    }
+
+    /// Says something in a conversation in which others speak too.
+    pub(crate) async fn post_past(&mut self, conversation: u64, key: &str, body: &str) -> Sent {
+        self.say(json!({"type": "send", "key": key, "conversation": conversation, "body": body})).await;
+        Sent::of(&self.hear_past(&["message"], "sent").await)
     }
 
     async fn sent(&mut self, key: &str) -> Sent {

@@ -20,6 +20,9 @@ pub(crate) struct Wire {
     reader: BufReader<OwnedReadHalf>,
     writer: OwnedWriteHalf,
     line: Vec<u8>,
+    patience: Duration,
+    /// The last word of the node on its own condition.
+    condition: Option<Value>,
     /// The last frames that came, for the message of a test that fails.
     heard: Vec<String>,
 }
@@ -42,7 +45,14 @@ impl Wire {
     fn new(stream: TcpStream) -> Self {
         stream.set_nodelay(true).expect("a connected socket");
         let (reader, writer) = stream.into_split();
-        Self { reader: BufReader::new(reader), writer, line: Vec::new(), heard: Vec::new() }
+        Self {
+            reader: BufReader::new(reader),
+            writer,
+            line: Vec::new(),
+            patience: DEADLINE,
+            condition: None,
+            heard: Vec::new(),
+        }
     }
 
     /// Writes a frame.
@@ -82,14 +92,35 @@ impl Wire {
             if frame["type"] != "degraded" && frame["type"] != "restored" {
                 return frame;
             }
+            self.condition = Some(frame);
         }
+    }
+
+    /// Returns the last word of the node on its own condition, which has been or is to be of a kind; nothing else may
+    /// come before it.
+    pub(crate) async fn condition(&mut self, kind: &str) -> Value {
+        loop {
+            match self.condition.take() {
+                Some(condition) if condition["type"] == kind => return condition,
+                _ => self.condition = self.hear_any().await,
+            }
+            let said =
+                self.condition.as_ref().is_some_and(|said| said["type"] == "degraded" || said["type"] == "restored");
+            assert!(said, "waiting for `{kind}`; {}", self.story());
+        }
+    }
+
+    /// Waits longer than usual for the frames to come.
+    pub(crate) fn be_patient(&mut self, patience: Duration) {
+        self.patience = patience;
     }
 
     /// Reads the next frame, whatever it is. `None`: the server has closed.
     pub(crate) async fn hear_any(&mut self) -> Option<Value> {
         self.line.clear();
-        let read = timeout(DEADLINE, self.reader.read_until(b'\n', &mut self.line)).await;
-        match read.unwrap_or_else(|_| panic!("no frame within {DEADLINE:?}; {}", self.story())) {
+        let patience = self.patience;
+        let read = timeout(patience, self.reader.read_until(b'\n', &mut self.line)).await;
+        match read.unwrap_or_else(|_| panic!("no frame within {patience:?}; {}", self.story())) {
             Ok(0) | Err(_) => return None,
             Ok(_) => {}
         }

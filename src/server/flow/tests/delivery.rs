@@ -307,10 +307,7 @@ impl World {
                 catching.page = Some((until, full));
                 session.catching = Some(catching);
             }
-        } else if full {
-            self.timelines.open_buffer(of, number);
-            session.catching = Some(catching);
-        } else if self.timelines.release(of, number, catching.from - 1) == Release::Again {
+        } else if full || self.timelines.release(of, number, catching.from - 1) == Release::Again {
             self.timelines.open_buffer(of, number);
             session.catching = Some(catching);
         }

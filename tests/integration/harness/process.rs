@@ -1,0 +1,176 @@
+use std::fs::{self, File};
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::Arc;
+use std::time::Duration;
+
+use rustix::process::{Pid, Signal, kill_process};
+use switchboard::model::store::{self, Store};
+use tempfile::TempDir;
+
+use super::cluster::{Broker, Bus};
+use super::{eventually, free_port, get};
+
+const DEADLINE: Duration = Duration::from_secs(30);
+
+/// What several `switchboard serve` on one machine share: a folder with the log, and a real Redis.
+pub(crate) struct Site {
+    folder: TempDir,
+    broker: Broker,
+}
+
+/// One node's config, from which its process is started as often as a test likes.
+#[derive(Debug, Clone)]
+pub(crate) struct NodeFile {
+    path: PathBuf,
+    /// Where it accepts clients.
+    pub(crate) tcp: SocketAddr,
+    /// Where it answers health checks.
+    pub(crate) http: SocketAddr,
+}
+
+/// A running `switchboard serve`. It is killed when it is dropped, also when the test panics.
+#[derive(Debug)]
+pub(crate) struct Process {
+    child: Child,
+    output: PathBuf,
+    node: NodeFile,
+}
+
+impl Site {
+    /// Makes an empty site. `None`: there is no Redis, which has been said.
+    pub(crate) async fn new() -> Option<Self> {
+        let broker = Broker::start(Bus::Redis).await?;
+        Some(Self { folder: tempfile::tempdir().expect("a temporary folder"), broker })
+    }
+
+    /// Opens the site's log beside its nodes.
+    pub(crate) async fn log(&self) -> Arc<dyn Store> {
+        store::open(&self.log_url()).await.expect("the log opens")
+    }
+
+    fn log_url(&self) -> String {
+        format!("sqlite://{}", self.folder.path().join("log.db").display())
+    }
+
+    /// Writes the config of a node on free ports.
+    pub(crate) fn node(&self, id: &str) -> NodeFile {
+        let address = || SocketAddr::from(([127, 0, 0, 1], free_port()));
+        let (tcp, http) = (address(), address());
+        let (log, redis) = (self.log_url(), self.broker.url());
+        let path = self.folder.path().join(format!("{id}-{}.toml", tcp.port()));
+        // The cheapest passwords that argon2 takes: these tests are not about guessing them.
+        let config = format!(
+            r#"
+            node.id = "{id}"
+            listen.tcp = "{tcp}"
+            listen.http = "{http}"
+            store.url = "{log}"
+            bus.redis.url = "{redis}"
+            auth.argon2_memory_kib = 8
+            auth.argon2_passes = 1
+            "#
+        );
+        fs::write(&path, config).expect("write a config");
+        NodeFile { path, tcp, http }
+    }
+
+    /// Starts a node and waits until it is ready.
+    pub(crate) async fn start(&self, node: &NodeFile) -> Process {
+        let mut process = self.launch(node);
+        let process_ref = std::cell::RefCell::new(&mut process);
+        eventually("the node is ready", DEADLINE, || async {
+            let ended = process_ref.borrow_mut().try_wait();
+            assert!(ended.is_none(), "the node ended with {ended:?}:\n{}", process_ref.borrow().said());
+            get(node.http, "/readyz").await.is_some_and(|(status, _)| status == 200)
+        })
+        .await;
+        process
+    }
+
+    /// Starts a process, whatever becomes of it.
+    pub(crate) fn launch(&self, node: &NodeFile) -> Process {
+        self.launch_with(node, &[])
+    }
+
+    /// Starts a process with more arguments.
+    pub(crate) fn launch_with(&self, node: &NodeFile, arguments: &[&str]) -> Process {
+        let output = node.path.with_extension(format!("{}.log", free_name()));
+        let file = File::create(&output).expect("a log file");
+        let child = Command::new(env!("CARGO_BIN_EXE_switchboard"))
+            .env_clear()
+            .current_dir(self.folder.path())
+            .arg("serve")
+            .arg("--config")
+            .arg(&node.path)
+            .args(arguments)
+            .stdin(Stdio::null())
+            .stdout(file.try_clone().expect("a second handle"))
+            .stderr(file)
+            .spawn()
+            .expect("the program starts");
+        Process { child, output, node: node.clone() }
+    }
+}
+
+fn free_name() -> u64 {
+    use std::sync::atomic::{AtomicU64, Ordering};
+    static NEXT: AtomicU64 = AtomicU64::new(0);
+    NEXT.fetch_add(1, Ordering::Relaxed)
+}
+
+impl Process {
+    /// Returns where it accepts clients.
+    pub(crate) fn tcp(&self) -> SocketAddr {
+        self.node.tcp
+    }
+
+    /// Returns its process id.
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Asks it to stop.
+    pub(crate) fn terminate(&self) {
+        kill_process(Pid::from_child(&self.child), Signal::TERM).expect("our child takes signals");
+    }
+
+    /// Ends it at once, as a power cut does, and waits until it is gone.
+    pub(crate) fn kill(mut self) {
+        self.child.kill().expect("our child can be killed");
+        self.child.wait().expect("our child can be waited for");
+    }
+
+    /// Waits until it has ended by itself.
+    pub(crate) async fn ended(&mut self) -> ExitStatus {
+        let status = std::cell::Cell::new(None);
+        let child = std::cell::RefCell::new(&mut self.child);
+        eventually("the process ends", DEADLINE, || async {
+            status.set(child.borrow_mut().try_wait().expect("our child can be waited for"));
+            status.get().is_some()
+        })
+        .await;
+        status.get().expect("it has ended")
+    }
+
+    /// Returns what it has printed.
+    pub(crate) fn said(&self) -> String {
+        fs::read_to_string(&self.output).unwrap_or_default()
+    }
+
+    fn try_wait(&mut self) -> Option<ExitStatus> {
+        self.child.try_wait().expect("our child can be waited for")
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        if self.try_wait().is_none() && self.child.kill().is_ok() {
+            drop(self.child.wait());
+        }
+        if std::thread::panicking() {
+            eprintln!("what {} printed:\n{}", self.node.path.display(), self.said());
+        }
+    }
+}
