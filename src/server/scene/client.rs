@@ -17,8 +17,6 @@ use crate::server::service::{self, LoginFailure, Member, Sending};
 /// Shorter than the time to the first audit: what a test waits for has come without it.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(25);
 
-type CatchingUp = JoinHandle<Result<(), StoreError>>;
-
 /// A logged-in user: the session as the message path has it, and what it has been told. It reads only when it is asked
 /// to.
 pub(crate) struct Client {
@@ -28,7 +26,8 @@ pub(crate) struct Client {
     pub(crate) member: Option<Member>,
     /// Everything it was told.
     pub(crate) frames: Vec<ServerFrame>,
-    catching_up: Option<CatchingUp>,
+    /// A task of its own: whoever stops half-way through a read of the log holds up everybody.
+    catching_up: Option<JoinHandle<Result<(), StoreError>>>,
 }
 
 impl Client {
@@ -78,7 +77,7 @@ impl Client {
     }
 
     /// Begins to log in, in a task of its own.
-    pub(crate) fn begin_login(mut self) -> tokio::task::JoinHandle<Self> {
+    pub(crate) fn begin_login(mut self) -> JoinHandle<Self> {
         tokio::spawn(async move {
             let request = self.request(BTreeMap::new());
             self.try_login(request).await.expect("a login that nothing stands against");
@@ -143,7 +142,6 @@ impl Client {
             && let Some(member) = &self.member
         {
             let (core, session) = (Arc::clone(&self.core), Arc::clone(member.session()));
-            // A task of its own: a reader of the log that nobody drives would keep the log from the others.
             self.catching_up = Some(tokio::spawn(async move { flow::catch_up(&core, &session).await }));
         }
         let catching_up = async {
@@ -181,6 +179,14 @@ impl Client {
     /// Tells whether it was told so.
     pub(crate) fn was_told(&self, is: impl Fn(&ServerFrame) -> bool) -> bool {
         self.frames.iter().any(is)
+    }
+}
+
+impl Drop for Client {
+    fn drop(&mut self) {
+        if let Some(catching_up) = &self.catching_up {
+            catching_up.abort();
+        }
     }
 }
 

@@ -9,6 +9,8 @@ mod group;
 mod login;
 mod passwords;
 mod reader;
+#[cfg(test)]
+mod tests;
 mod tokens;
 
 pub(crate) use account::register;
