@@ -7,7 +7,7 @@ use crate::model::{ConversationId, ConversationKind, Key, Membership, Message, M
 /// What a server says: replies (with the request's `id`, when it had one) and events.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "type", rename_all = "snake_case")]
-#[allow(missing_docs, reason = "the fields are the wire's; docs/PROTOCOL.md is their documentation")]
+#[allow(missing_docs, reason = "the fields are the wire's")]
 pub enum ServerFrame {
     /// The account exists now; not logged in yet.
     Registered {

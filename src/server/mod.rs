@@ -7,6 +7,8 @@ mod flow;
 mod front;
 mod http;
 mod node;
+#[cfg(test)]
+mod scene;
 mod service;
 
 pub use cluster::ClaimError;

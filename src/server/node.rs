@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpSocket};
 use tokio::sync::mpsc::Receiver;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
@@ -268,6 +268,10 @@ impl Node {
     }
 }
 
+/// Connections that wait to be accepted; the system lowers it to its own limit. Whoever finds no room comes again a
+/// second later, and when a node has died everybody comes at once.
+const BACKLOG: u32 = 16_384;
+
 /// Subscribes; a link that breaks meanwhile is no error.
 async fn subscribe(bus: &dyn MessageBus, subject: &Subject) -> Result<Subscription, BusError> {
     loop {
@@ -283,7 +287,10 @@ async fn subscribe(bus: &dyn MessageBus, subject: &Subject) -> Result<Subscripti
 
 async fn bind(key: &'static str, address: SocketAddr) -> Result<(TcpListener, SocketAddr), StartError> {
     let failed = |source| StartError::Listen { key, address, source };
-    let listener = TcpListener::bind(address).await.map_err(failed)?;
+    let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }.map_err(failed)?;
+    socket.set_reuseaddr(true).map_err(failed)?;
+    socket.bind(address).map_err(failed)?;
+    let listener = socket.listen(BACKLOG).map_err(failed)?;
     let bound = listener.local_addr().map_err(failed)?;
     Ok((listener, bound))
 }

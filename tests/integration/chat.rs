@@ -15,6 +15,7 @@ on_each_bus! {
     nobody_else_hears_a_direct_message
     a_page_of_history_ends_where_it_was_asked_to
     conversations_are_listed_most_recent_first
+    clusters_that_share_a_broker_do_not_hear_each_other
 }
 
 async fn messages_go_both_ways_between_two_nodes(cluster: &mut Cluster) {
@@ -233,4 +234,31 @@ async fn conversations_are_listed_most_recent_first(cluster: &mut Cluster) {
         let listed: Vec<_> = page.into_iter().map(view).collect();
         alice.expect(json!({"type": "conversations", "id": 1, "conversations": listed, "more": more})).await;
     }
+}
+
+async fn clusters_that_share_a_broker_do_not_hear_each_other(cluster: &mut Cluster) {
+    cluster
+        .beside(async |one: &mut Cluster, other: &mut Cluster| {
+            // Everything but the cluster's id is the same: names of nodes, users, conversations, seqs.
+            let mut pairs = Vec::new();
+            for cluster in [&*one, &*other] {
+                let alice = User::new(cluster.tcp(0), "alice").await;
+                let bob = User::new(cluster.tcp(1), "bob").await;
+                pairs.push((alice, bob));
+            }
+            assert_eq!(pairs[0].0.id, pairs[1].0.id);
+            for round in 0..10 {
+                for (which, (alice, bob)) in pairs.iter_mut().enumerate() {
+                    let (key, body) = (round.to_string(), format!("in cluster {which}"));
+                    let sent = alice.tell(bob.id, &key, &body).await;
+                    assert_eq!(sent.seq, round + 1);
+                    let message = alice.message(sent, &key, &body);
+                    assert_eq!(bob.hear_past(&["conversation"], "message").await, message);
+                }
+            }
+            for (_, bob) in &mut pairs {
+                bob.quiet().await;
+            }
+        })
+        .await;
 }

@@ -16,6 +16,7 @@ mod keys;
 mod layers;
 mod login;
 mod nginx;
+mod races;
 mod resume;
 #[cfg(feature = "redis")]
 mod serve;

@@ -11,6 +11,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
+use crate::harness::free_port;
 use crate::harness::nginx::{Nginx, check};
 
 const DEADLINE: Duration = Duration::from_secs(30);
@@ -35,8 +36,9 @@ struct Echo {
 
 impl Echo {
     async fn start(name: u8) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = listener.local_addr().unwrap();
+        // A port that nobody else gets when this one is stopped.
+        let address = SocketAddr::from(([127, 0, 0, 1], free_port()));
+        let listener = TcpListener::bind(address).await.unwrap();
         let accepting = tokio::spawn(async move {
             while let Ok((mut client, _)) = listener.accept().await {
                 tokio::spawn(async move {

@@ -6,8 +6,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use switchboard::model::store::{NodeRow, NodeState, Range, Store};
-use switchboard::model::{ConversationId, Seq, UserId};
+use switchboard::model::store::{Beat, Claim, Claimed, NodeRow, NodeState, Range, Store};
+use switchboard::model::{ConversationId, NodeId, Seq, UserId};
 
 use crate::harness::cluster::{Bus, Cluster, Settings, run};
 use crate::harness::process::Site;
@@ -207,4 +207,81 @@ async fn a_login_during_the_stop_is_sent_away() {
         back.expect(json!({"type": "caught_up", "more": []})).await;
     })
     .await;
+}
+
+/// Takes a node's row away from it, as a process elsewhere would that was started under the same id.
+async fn usurp(log: &dyn Store, node: &str) -> u64 {
+    let claim = Claim {
+        node: NodeId::new(node).unwrap(),
+        holder: "elsewhere pid 1 started 1".to_owned(),
+        tcp: "192.0.2.1:6000".to_owned(),
+        http: "192.0.2.1:7000".to_owned(),
+        weight: 1,
+        lease_ms: 5_000,
+        take_over: true,
+    };
+    match log.node_claim(&claim).await.unwrap() {
+        Claimed::Ours { epoch, .. } => epoch,
+        Claimed::Held { .. } => panic!("it was to be taken over"),
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_that_was_fenced_comes_back_and_its_sessions_miss_nothing() {
+    run(Bus::Memory, Settings::default(), async |cluster: &mut Cluster| {
+        let mut alice = User::new(cluster.tcp(0), "alice").await;
+        let mut bob = User::new(cluster.tcp(1), "bob").await;
+        let bob_id = UserId::new(bob.id).unwrap();
+        let first = alice.tell(bob.id, "before", "x").await;
+        assert_eq!(bob.hear_past(&["conversation"], "message").await, alice.message(first, "before", "x"));
+        let epoch = usurp(&*cluster.log, "node-1").await;
+        // With the row went the presence: for a while nobody knows that the user is there.
+        assert_eq!(cluster.log.online(&[bob_id]).await.unwrap(), []);
+        let fenced = alice.tell(bob.id, "fenced", "x").await;
+        bob.expect(alice.message(fenced, "fenced", "x")).await;
+        let log = &cluster.log;
+        eventually("the node has a row again, and its users their presence", DEADLINE, || async {
+            let row = row(&**log, "node-1").await;
+            row.epoch > epoch && log.online(&[bob_id]).await.unwrap() == [bob_id]
+        })
+        .await;
+        let back = bob.tell(alice.id, "back", "x").await;
+        assert_eq!(alice.hear_past(&["conversation"], "message").await, bob.message(back, "back", "x"));
+        let after = alice.tell(bob.id, "after", "x").await;
+        bob.expect(alice.message(after, "after", "x")).await;
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_whose_id_a_living_process_has_taken_ends() {
+    let Some(site) = Site::new().await else { return };
+    let mut ousted = site.start(&site.node("node-a")).await;
+    let mut alice = User::new(ousted.tcp(), "alice").await;
+    let log = site.log().await;
+    let epoch = usurp(&*log, "node-a").await;
+    let beat = Beat {
+        node: NodeId::new("node-a").unwrap(),
+        epoch,
+        state: NodeState::Ready,
+        bus_ok: true,
+        heard: false,
+        dirty_since: None,
+        sessions: 0,
+        lease_ms: 5_000,
+    };
+    let beating = async {
+        loop {
+            log.node_beat(&beat).await.unwrap();
+        }
+    };
+    let status = tokio::select! {
+        status = ousted.ended() => status,
+        () = beating => unreachable!("it beats for ever"),
+    };
+    assert_eq!(status.code(), Some(69), "{}", ousted.said());
+    assert!(ousted.said().contains("node.id = \"node-a\" is in use by elsewhere pid 1"), "{}", ousted.said());
+    let closing = alice.hear_past(&[], "closing").await;
+    assert_eq!(closing["reconnect"], true);
+    log.close().await;
 }

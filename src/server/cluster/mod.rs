@@ -5,6 +5,8 @@ mod health;
 mod holder;
 mod lease;
 mod presence;
+#[cfg(test)]
+mod tests;
 
 pub(crate) use announcer::Announcer;
 pub(crate) use health::Health;

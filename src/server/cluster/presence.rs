@@ -243,4 +243,49 @@ mod tests {
         book.committed(&book.take());
         again.await;
     }
+
+    #[tokio::test]
+    async fn what_was_written_under_an_epoch_that_is_over_does_not_count() {
+        let book = PresenceBook::default();
+        let mut arrived = std::pin::pin!(book.arrive(user(1)));
+        assert!(futures_util::poll!(&mut arrived).is_pending());
+        let old = book.take();
+        book.rewrite(70);
+        assert_eq!(book.committed(&old), None);
+        assert!(futures_util::poll!(&mut arrived).is_pending(), "the new epoch began without it");
+        let new = book.take();
+        assert_eq!(new.changes, [PresenceChange { user: user(1), here: true }]);
+        assert_eq!(book.committed(&new), Some(70), "now nobody is missed any more");
+        arrived.await;
+        book.arrive(user(1)).await;
+    }
+
+    #[tokio::test]
+    async fn a_sweep_is_owed_once_the_last_row_of_a_rewrite_is_written() {
+        let book = PresenceBook::default();
+        let arrived = [book.arrive(user(1)), book.arrive(user(2))];
+        book.committed(&book.take());
+        for arrived in arrived {
+            arrived.await;
+        }
+        book.rewrite(70);
+        let failed = book.take();
+        book.give_back(&failed);
+        book.rewrite(90);
+        book.depart(user(2));
+        assert_eq!(book.committed(&book.take()), Some(70), "since the first of them");
+        book.depart(user(1));
+        book.rewrite(99);
+        assert_eq!(book.committed(&book.take()), None, "there is nobody to miss anything");
+    }
+
+    #[tokio::test]
+    async fn who_gives_up_waiting_is_forgotten() {
+        let book = PresenceBook::default();
+        drop(book.arrive(user(1)));
+        book.depart(user(1));
+        book.committed(&book.take());
+        let book = book.lock();
+        assert!(book.waiting.is_empty() && book.here.is_empty() && book.written.is_empty() && book.dirty.is_empty());
+    }
 }

@@ -27,7 +27,8 @@ const QUEUE: usize = 2048;
 /// The most entries in one transaction.
 const BATCH: usize = 512;
 
-/// Above this many messages in the last batches per second, commits are spaced, so that each carries more.
+/// Above this many messages per second in the last batches, commits begin at least so far apart, so that each carries
+/// more.
 const BUSY_RATE: f64 = 4_000.0;
 const SPACING: Duration = Duration::from_micros(1_500);
 
@@ -144,9 +145,8 @@ pub(crate) async fn run(core: Arc<Core>, mut posts: mpsc::Receiver<Post>, stop: 
                 continue;
             }
         }
-        let count = batch.len();
+        appending.pace.begin(batch.len());
         appending.append(std::mem::take(&mut batch)).await;
-        appending.pace.committed(count);
         gauge!(telemetry::APPEND_QUEUE).set(posts.len() as f64);
         batch.reserve(BATCH);
     }
@@ -323,6 +323,7 @@ fn jitter() -> Duration {
 /// Spaces commits out under load, so that they carry more; at a low rate it commits at once.
 #[derive(Debug)]
 struct Pace {
+    /// When the last batch began.
     last: Instant,
     /// Messages per second, an exponential average over some batches.
     rate: f64,
@@ -341,7 +342,8 @@ impl Pace {
         }
     }
 
-    fn committed(&mut self, count: usize) {
+    /// A batch that came in since the last began is about to be committed.
+    fn begin(&mut self, count: usize) {
         let now = Instant::now();
         let seconds = (now - self.last).as_secs_f64().max(1e-6);
         let weight = (seconds * 10.0).min(1.0);

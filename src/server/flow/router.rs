@@ -104,7 +104,7 @@ impl Router {
     }
 
     /// Notes that what was committed since then may not reach other nodes: they and this one look into the log.
-    pub(super) fn failed(&self, core: &Core, committed: Millis, why: &str) {
+    pub(in crate::server) fn failed(&self, core: &Core, committed: Millis, why: &str) {
         counter!(telemetry::PUBLISH_FAILURES).increment(1);
         let since = committed - COMMIT_SLACK;
         let first = {

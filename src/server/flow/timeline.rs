@@ -176,12 +176,8 @@ impl Timeline {
         for buffer in self.attached.iter_mut().filter_map(|attachment| attachment.buffer.as_mut()) {
             buffer.from.get_or_insert(next);
         }
-        // Whatever had waited may be above the head, or was dropped since there was too much of it.
-        let hole = self.parked_since.is_some();
-        if self.parked.is_empty() {
-            self.parked_since = None;
-        }
-        hole
+        // Whatever has waited may be above the head, or was dropped since there was too much of it.
+        self.parked_since.is_some()
     }
 
     /// Notes that everything up to the head was fetched just now. What waits still waits for what is on its way, for as

@@ -218,8 +218,9 @@ impl Timelines {
     pub(crate) fn reset(&self, conversation: ConversationId) {
         let Some(timeline) = self.shard(conversation).remove(&conversation) else { return };
         for session in timeline.sessions() {
-            session.leave(conversation);
             session.outbox.close(CloseReason::LogReset, 0, None);
+            // Nobody puts it back.
+            self.end(session);
         }
     }
 

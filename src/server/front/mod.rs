@@ -6,6 +6,8 @@ mod listener;
 mod outbox;
 mod rate;
 mod session;
+#[cfg(test)]
+mod tests;
 
 pub(crate) use listener::run as run_listener;
 pub(crate) use outbox::Outbox;

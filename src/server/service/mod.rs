@@ -11,6 +11,8 @@ mod login;
 mod passwords;
 mod picture;
 mod reader;
+#[cfg(test)]
+mod tests;
 mod tokens;
 
 pub(crate) use account::{change_password, log_out_elsewhere, register};

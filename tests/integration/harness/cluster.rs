@@ -27,7 +27,8 @@ pub(crate) enum Bus {
     OwnRedis,
 }
 
-/// The broker of a test.
+/// The broker of a test. Clones are handles of the same one.
+#[derive(Clone)]
 pub(crate) enum Broker {
     Memory(MemoryBroker),
     #[cfg(feature = "redis")]
@@ -73,15 +74,26 @@ pub(crate) async fn run(bus: Bus, settings: Settings, case: impl AsyncFnOnce(&mu
 impl Cluster {
     async fn start(bus: Bus, settings: Settings) -> Option<Self> {
         let broker = Broker::start(bus).await?;
+        if settings.without_broker {
+            broker.cut();
+        }
+        Some(Self::on(broker, settings).await)
+    }
+
+    async fn on(broker: Broker, settings: Settings) -> Self {
         let log = store::open("memory:").await.expect("a log in memory");
         let mut cluster = Self { log, broker, nodes: Vec::new(), buses: Vec::new() };
-        if settings.without_broker {
-            cluster.broker.cut();
-        }
         for _ in 0..settings.nodes {
             cluster.add_node(&settings).await;
         }
-        Some(cluster)
+        cluster
+    }
+
+    /// Runs a case on this cluster and on another one, which has a log of its own and the same broker.
+    pub(crate) async fn beside(&mut self, case: impl AsyncFnOnce(&mut Cluster, &mut Cluster)) {
+        let mut other = Self::on(self.broker.clone(), Settings::default()).await;
+        case(self, &mut other).await;
+        other.stop().await;
     }
 
     async fn add_node(&mut self, settings: &Settings) {
@@ -237,7 +249,9 @@ macro_rules! on_any_bus {
 
 /// Stamps cases on the broker in memory and on a real Redis, each on a cluster of its own.
 macro_rules! on_each_bus {
-    ($($case:ident)*) => { $crate::harness::on_each_bus!($crate::harness::cluster::Settings::default(), Redis; $($case)*); };
+    ($($case:ident)*) => {
+        $crate::harness::on_each_bus!($crate::harness::cluster::Settings::default(), Redis; $($case)*);
+    };
     ($settings:expr, $redis:ident; $($case:ident)*) => {
         mod memory {
             $(

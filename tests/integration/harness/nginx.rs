@@ -2,13 +2,14 @@
 
 use std::fs;
 use std::io::Write;
-use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
-use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
+
+use super::free_port;
 
 /// Names the program to use instead of the one on PATH.
 const VARIABLE: &str = "SWITCHBOARD_TEST_NGINX";
@@ -29,7 +30,7 @@ impl Nginx {
     pub(crate) async fn start(render: impl FnOnce(&str, SocketAddr) -> String) -> Option<Self> {
         let program = installed()?;
         let folder = tempfile::tempdir().expect("a temp folder");
-        let listen = free_address();
+        let listen = SocketAddr::from(([127, 0, 0, 1], free_port()));
         let conf = render(folder.path().to_str().expect("a temp folder in UTF-8"), listen);
         let path = folder.path().join("nginx.conf");
         fs::write(&path, conf).expect("write nginx.conf");
@@ -131,18 +132,4 @@ fn skipped<T>(reason: &str) -> Option<T> {
     // Past the test runner, which shows nothing of a test that passes.
     writeln!(std::io::stderr(), "{line}").expect("standard error");
     None
-}
-
-/// Finds a port below those that the kernel gives to outgoing connections. Each is handed out once in this process.
-fn free_address() -> SocketAddr {
-    const FIRST: u16 = 21_000;
-    const COUNT: u16 = 4_000;
-    static NEXT: AtomicU16 = AtomicU16::new(0);
-    // Test runs at the same time begin at different places.
-    let start = (std::process::id() % u32::from(COUNT)) as u16;
-    (0..COUNT)
-        .map(|_| FIRST + (start + NEXT.fetch_add(1, Ordering::Relaxed) % COUNT) % COUNT)
-        .map(|port| SocketAddr::from((Ipv4Addr::LOCALHOST, port)))
-        .find(|address| TcpListener::bind(address).is_ok())
-        .expect("a free port")
 }

@@ -123,6 +123,12 @@ impl User {
         self.sent(key).await
     }
 
+    /// Says something in a conversation in which others speak too.
+    pub(crate) async fn post_past(&mut self, conversation: u64, key: &str, body: &str) -> Sent {
+        self.say(json!({"type": "send", "key": key, "conversation": conversation, "body": body})).await;
+        Sent::of(&self.hear_past(&["message"], "sent").await)
+    }
+
     async fn sent(&mut self, key: &str) -> Sent {
         let sent = json!({"type": "sent", "id": key, "key": key, "conversation": ANY, "seq": ANY, "at": ANY});
         Sent::of(&self.expect(sent).await)

@@ -15,7 +15,8 @@ use crate::model::store::StoreError;
 const PAUSE: Duration = Duration::from_millis(50);
 
 /// How many pages the write-ahead log may have before writers are held up to start it anew: 64 MiB of 4 KiB pages.
-/// Under steady load it never starts anew by itself, because there is always somebody reading its end.
+/// Under steady load it never starts anew by itself, because there is always somebody reading its end. The file keeps
+/// its size: commits into a file that grows cost more, and shortening it held up the writers for 30 ms (measured).
 const MAX_LOG_PAGES: i64 = 64 * 256;
 
 /// How long writers are held up at most, and how long they are left alone after that if a reader prevented it.
@@ -50,7 +51,7 @@ pub(super) async fn checkpoint(
 ) -> Result<(), StoreError> {
     let (_, pages) = run_pragma(own, sqlx::query("PRAGMA wal_checkpoint(PASSIVE)")).await?;
     if pages > max_log_pages {
-        let ask = sqlx::query("PRAGMA wal_checkpoint(TRUNCATE)");
+        let ask = sqlx::query("PRAGMA wal_checkpoint(RESTART)");
         let (busy, _) = connections.without_writers(run_pragma(own, ask)).await??;
         if busy {
             tokio::time::sleep(LEAVE_ALONE).await;

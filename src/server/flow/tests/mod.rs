@@ -2,6 +2,8 @@
 //! twice, out of order or not at all.
 
 mod delivery;
+mod path;
+mod repair;
 mod timelines;
 
 use std::sync::Arc;

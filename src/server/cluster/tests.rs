@@ -1,0 +1,212 @@
+//! A node among others: what it does about those that fail, and what is done about it.
+
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep};
+
+use super::release;
+use crate::model::store::{Beat, Claim, Claimed, NodeState};
+use crate::model::{ConversationId, MessageKind, Millis, NodeId};
+use crate::protocol::SendTarget;
+use crate::server::scene::{Call, Client, Cluster, Host, eventually};
+
+/// A node that is only a row, beside a real one with a user who is in a conversation.
+struct Scene {
+    cluster: Cluster,
+    b: Host,
+    bob: Client,
+    alice: crate::model::UserId,
+    conversation: ConversationId,
+    row: NodeId,
+}
+
+impl Scene {
+    async fn new() -> Self {
+        let cluster = Cluster::new().await;
+        let b = cluster.node("node-b").await;
+        let [alice, bob] = cluster.users(["alice", "bob"]).await;
+        let conversation = cluster.direct(alice, bob).await;
+        let bob = Client::login(&b, bob).await;
+        let scene = Self { cluster, b, bob, alice, conversation, row: NodeId::new("node-z").unwrap() };
+        scene.claim().await;
+        scene.beat(1, true, None).await;
+        eventually("its peer sees it", || scene.b.core.lease.live_peers().contains(&scene.row)).await;
+        scene
+    }
+
+    async fn claim(&self) {
+        let claim = Claim {
+            node: self.row.clone(),
+            holder: "elsewhere".to_owned(),
+            tcp: "127.0.0.1:1".to_owned(),
+            http: "127.0.0.1:2".to_owned(),
+            weight: 1,
+            lease_ms: 1_000,
+            take_over: true,
+        };
+        assert!(matches!(self.cluster.log.node_claim(&claim).await.unwrap(), Claimed::Ours { .. }));
+    }
+
+    async fn beat(&self, epoch: u64, bus_ok: bool, dirty_since: Option<Millis>) {
+        let beat = Beat {
+            node: self.row.clone(),
+            epoch,
+            state: NodeState::Ready,
+            bus_ok,
+            heard: false,
+            dirty_since,
+            sessions: 0,
+            lease_ms: 60_000,
+        };
+        self.cluster.log.node_beat(&beat).await.unwrap();
+    }
+
+    /// Waits until the node has read the table once more and done what follows from it.
+    async fn looked(&self) {
+        let looks = self.b.store.calls(Call::Nodes);
+        eventually("a look", || self.b.store.calls(Call::Nodes) > looks + 1).await;
+        self.b.core.repairs.swept(self.b.core.lease.database_now()).await;
+    }
+
+    /// Commits on the row's node a message that it does not publish, and holds the eyes of the other until then.
+    async fn last_words(&self) {
+        self.cluster.write(self.conversation, self.alice, MessageKind::Text, "last words").await;
+    }
+}
+
+#[tokio::test]
+async fn what_a_node_committed_before_its_lease_ran_out_is_swept_for() {
+    let mut scene = Scene::new().await;
+    scene.looked().await;
+    let looks = scene.b.store.hold_before(Call::Nodes);
+    looks.reached().await;
+    scene.last_words().await;
+    scene.cluster.log.node_release(&scene.row, 1).await.unwrap();
+    scene.claim().await;
+    // A lease of a second, which nobody renews.
+    drop(looks);
+    scene.bob.hears("last words").await;
+}
+
+#[tokio::test]
+async fn what_a_node_committed_before_it_was_taken_over_is_swept_for() {
+    let mut scene = Scene::new().await;
+    scene.looked().await;
+    let looks = scene.b.store.hold_before(Call::Nodes);
+    looks.reached().await;
+    scene.last_words().await;
+    scene.claim().await;
+    scene.beat(2, true, None).await;
+    drop(looks);
+    scene.bob.hears("last words").await;
+}
+
+#[tokio::test]
+async fn what_a_node_says_it_could_not_publish_is_swept_for() {
+    let mut scene = Scene::new().await;
+    scene.looked().await;
+    let looks = scene.b.store.hold_before(Call::Nodes);
+    looks.reached().await;
+    scene.last_words().await;
+    scene.beat(1, true, Some(scene.b.core.lease.database_now() - 1_000)).await;
+    drop(looks);
+    scene.bob.hears("last words").await;
+}
+
+#[tokio::test]
+async fn messages_of_a_node_without_its_bus_are_swept_for() {
+    let mut scene = Scene::new().await;
+    scene.looked().await;
+    scene.beat(1, false, None).await;
+    scene.looked().await;
+    scene.last_words().await;
+    scene.bob.hears("last words").await;
+}
+
+#[tokio::test]
+async fn a_node_that_stops_says_what_it_could_not_publish() {
+    let mut scene = Scene::new().await;
+    let a = scene.cluster.node("node-a").await;
+    eventually("they see each other", || scene.b.core.lease.live_peers().contains(&a.core.node)).await;
+    // Its last publish fails when its lease is not looked after any more.
+    a.crash();
+    scene.looked().await;
+    let looks = scene.b.store.hold_before(Call::Nodes);
+    looks.reached().await;
+    scene.last_words().await;
+    a.core.router.failed(&a.core, a.core.lease.database_now(), "for the test");
+    release(&a.core).await.unwrap();
+    drop(looks);
+    scene.bob.hears("last words").await;
+}
+
+#[tokio::test]
+async fn a_node_that_owes_nothing_is_not_swept_for_when_it_stops() {
+    let scene = Scene::new().await;
+    scene.looked().await;
+    let sweeps = scene.b.store.calls(Call::Changes);
+    scene.cluster.log.node_release(&scene.row, 1).await.unwrap();
+    eventually("its peer sees it", || scene.b.core.lease.live_peers().is_empty()).await;
+    assert_eq!(scene.b.store.calls(Call::Changes), sweeps);
+}
+
+#[tokio::test]
+async fn a_fenced_node_sweeps_behind_its_new_presence() {
+    let cluster = Cluster::new().await;
+    let (a, b) = cluster.pair().await;
+    let [alice, bob] = cluster.users(["alice", "bob"]).await;
+    let (mut alice, mut bob) = (Client::login(&a, alice).await, Client::login(&b, bob).await);
+    let to_bob = || SendTarget::User { to: bob.user };
+    alice.sent("1", to_bob(), "hello").await;
+    let held = b.store.hold_before(Call::PresenceChange);
+    let (epoch, target) = (b.core.lease.epoch(), to_bob());
+    b.fence(&cluster).await;
+    held.reached().await;
+    assert_eq!(b.core.lease.epoch(), epoch + 1);
+    // The sweep that a new epoch begins with is over, and still no sender can see bob.
+    b.core.repairs.swept(b.core.lease.database_now()).await;
+    alice.sent("2", target, "unseen").await;
+    eventually("its sender has looked", || a.store.calls(Call::Presence) >= 2).await;
+    drop(held);
+    bob.hears("unseen").await;
+    alice.sent("3", target, "seen").await;
+    bob.hears("seen").await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_log_that_answers_looks_slowly_does_not_delay_the_beats() {
+    let cluster = Cluster::new().await;
+    let a = cluster.node("node-a").await;
+    let _never: Vec<_> = (0..20).map(|_| a.store.hold_before(Call::Nodes)).collect();
+    let mut last = (a.store.calls(Call::NodeBeat), Instant::now());
+    let end = Instant::now() + Duration::from_secs(40);
+    while Instant::now() < end {
+        sleep(Duration::from_millis(50)).await;
+        let beats = a.store.calls(Call::NodeBeat);
+        if beats > last.0 {
+            last = (beats, Instant::now());
+        }
+        assert!(last.1.elapsed() < Duration::from_millis(3_500), "a lease holds for 5 s");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_could_not_be_published_stays_in_the_row_for_ten_seconds_after_it_was_written() {
+    let cluster = Cluster::new().await;
+    let a = cluster.node("node-a").await;
+    a.crash();
+    let router = &a.core.router;
+    assert_eq!(router.dirty_since(1_000_000), None);
+    router.failed(&a.core, 1_000_000, "for the test");
+    let since = router.dirty_since(1_000_000);
+    assert!(since.is_some_and(|since| since <= 1_000_000));
+    assert_eq!(router.dirty_since(9_000_000), since, "no row has said so yet");
+    router.dirty_told(2_000_000);
+    assert_eq!(router.dirty_since(2_010_000), since);
+    // Another failure begins the time anew, and what was first stays first.
+    router.failed(&a.core, 2_010_000, "for the test");
+    assert_eq!(router.dirty_since(2_020_000), since);
+    router.dirty_told(2_020_000);
+    assert_eq!(router.dirty_since(2_030_000), since);
+    assert_eq!(router.dirty_since(2_030_001), None);
+}

@@ -1,0 +1,111 @@
+//! Logins that break off, and what they leave behind: nothing.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::LoginFailure;
+use crate::model::store::NodeState;
+use crate::model::{MessageKind, UserId};
+use crate::protocol::{CloseReason, ErrorCode};
+use crate::server::LimitsConfig;
+use crate::server::scene::{Call, Client, Cluster, Host, eventually};
+
+/// Waits until a node has forgotten everybody.
+async fn forgets(cluster: &Cluster, host: &Host, users: &[UserId]) {
+    eventually("nobody is here", || host.core.locals.count() == 0).await;
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while !cluster.log.online(users).await.unwrap().is_empty() {
+        assert!(Instant::now() < deadline, "the log still says that somebody is here");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+#[tokio::test]
+async fn a_login_that_breaks_off_leaves_nothing_behind() {
+    for call in [Call::PresenceChange, Call::ConversationsOf, Call::Memberships, Call::Messages] {
+        let cluster = Cluster::new().await;
+        let a = cluster.node("node-a").await;
+        let [alice, bob] = cluster.users(["alice", "bob"]).await;
+        let conversation = cluster.direct(alice, bob).await;
+        cluster.write(conversation, alice, MessageKind::Text, "hello").await;
+        for after in [false, true] {
+            let held = if after { a.store.hold_after(call) } else { a.store.hold_before(call) };
+            let login = Client::new(&a, bob).begin_login();
+            held.reached().await;
+            login.abort();
+            assert!(login.await.is_err_and(|error| error.is_cancelled()));
+            drop(held);
+            forgets(&cluster, &a, &[bob]).await;
+            assert_eq!(a.core.timelines.position(conversation), None, "{call:?}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn catching_up_that_breaks_off_leaves_nothing_behind() {
+    let cluster = Cluster::new().await;
+    let a = cluster.node("node-a").await;
+    let [alice, bob] = cluster.users(["alice", "bob"]).await;
+    let conversation = cluster.direct(alice, bob).await;
+    cluster.write(conversation, alice, MessageKind::Text, "hello").await;
+    let mut client = Client::login(&a, bob).await;
+    client.outbox.fall_behind(conversation, 1);
+    let held = a.store.hold_before(Call::Messages);
+    tokio::select! {
+        () = client.until("nothing", |_| false) => {}
+        () = held.reached() => {}
+    }
+    drop((client, held));
+    forgets(&cluster, &a, &[bob]).await;
+    assert_eq!(a.core.timelines.position(conversation), None);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_login_waits_for_the_log_for_so_long_and_no_longer() {
+    let cluster = Cluster::new().await;
+    let a = cluster.node("node-a").await;
+    let bob = cluster.user("bob").await;
+    a.store.away(Call::PresenceChange, true);
+    let mut client = Client::new(&a, bob);
+    let (begun, request) = (Instant::now(), client.request(BTreeMap::new()));
+    match client.try_login(request).await {
+        Err(LoginFailure::Refused(error)) => assert_eq!(error.code(), ErrorCode::Unavailable),
+        other => panic!("{other:?}"),
+    }
+    assert!((Duration::from_secs(5)..Duration::from_secs(6)).contains(&begun.elapsed()));
+    a.store.away(Call::PresenceChange, false);
+    forgets(&cluster, &a, &[bob]).await;
+}
+
+#[tokio::test]
+async fn a_node_that_stops_takes_no_more_logins() {
+    let cluster = Cluster::new().await;
+    let a = cluster.node("node-a").await;
+    let bob = cluster.user("bob").await;
+    a.core.lease.set_state(NodeState::Draining);
+    let mut client = Client::new(&a, bob);
+    let request = client.request(BTreeMap::new());
+    let refused = client.try_login(request).await;
+    assert!(matches!(refused, Err(LoginFailure::Closed(CloseReason::Shutdown))), "{refused:?}");
+    forgets(&cluster, &a, &[bob]).await;
+}
+
+#[tokio::test]
+async fn one_session_too_many_takes_nobodys_place() {
+    let cluster = Cluster::new().await;
+    let limits = LimitsConfig { sessions_per_user: 1, ..LimitsConfig::default() };
+    let a = cluster.start("node-a", limits).await;
+    let bob = cluster.user("bob").await;
+    let first = Client::login(&a, bob).await;
+    let mut second = Client::new(&a, bob);
+    let request = second.request(BTreeMap::new());
+    let refused = second.try_login(request).await;
+    assert!(matches!(refused, Err(LoginFailure::Closed(CloseReason::TooManySessions))), "{refused:?}");
+    drop(second);
+    assert_eq!(a.core.locals.count(), 1);
+    drop(first);
+    drop(Client::login(&a, bob).await);
+    forgets(&cluster, &a, &[bob]).await;
+}
