@@ -6,7 +6,7 @@ use futures_util::future::poll_immediate;
 
 use super::FreshLog;
 use super::scene::{claim, direct, everything, group, name, node, say, text, users};
-use crate::model::store::{Beat, NodeState, Page, StoreError, StoreErrorKind};
+use crate::model::store::{Beat, NodeState, Page, StoreError, StoreErrorKind, UserChange};
 use crate::model::{ConversationId, Seq};
 
 /// Compares what two stores know of their cluster.
@@ -74,6 +74,8 @@ pub async fn an_empty_batch_is_answered_with_nothing(log: &dyn FreshLog) -> Resu
     assert!(store.memberships(&[], None, 10).await?.is_empty());
     assert!(store.memberships_in(&[], &all).await?.is_empty());
     assert!(store.online(&[]).await?.is_empty());
+    assert!(store.friends(&[]).await?.is_empty());
+    assert!(store.whereabouts(&[]).await?.is_empty());
     store.cursors(&[]).await.map(drop)
 }
 
@@ -104,6 +106,17 @@ pub async fn close_is_idempotent_and_later_calls_are_unavailable(log: &dyn Fresh
         store.user_create(&name("late"), "hash").await.err(),
         store.user_by_name(&name("user-1")).await.err(),
         store.users(&all[..1]).await.err(),
+        store.user_list(None, 1).await.err(),
+        store.user_change(all[0], &UserChange::Deleted).await.err(),
+        store.friend_add(all[0], all[1]).await.err(),
+        store.friend_accept(all[0], all[1]).await.err(),
+        store.friend_remove(all[0], all[1]).await.err(),
+        store.friends(&all).await.err(),
+        store.block(all[0], all[1], true).await.err(),
+        store.group_find("", 1).await.err(),
+        store.group_members(place, None, 1).await.err(),
+        store.whereabouts(&all).await.err(),
+        store.prune(0, 1).await.err(),
         store.direct(&[(all[0], all[1])]).await.err(),
         store.group_create(all[0], "late", "").await.err(),
         store.group(place).await.err(),

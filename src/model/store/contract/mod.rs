@@ -2,15 +2,20 @@
 //!
 //! A case gets a log that nobody else uses and may open several stores onto it, as the nodes of a cluster do.
 
+pub mod accounts;
 pub mod appending;
+pub mod blocks;
 pub mod changes;
 pub mod conversations;
 pub mod cursors;
+pub mod finding;
+pub mod friends;
 pub mod keys;
 pub mod lifecycle;
 pub mod membership;
 pub mod nodes;
 pub mod presence;
+pub mod pruning;
 pub mod reading;
 mod scene;
 pub mod users;
@@ -40,6 +45,44 @@ macro_rules! store_contract {
         $crate::store_contract!(@stamp $database, $log,
             users::a_name_that_folds_to_a_taken_one_is_a_conflict,
             users::a_user_is_found_by_folded_name_and_by_id,
+            accounts::users_are_listed_by_folded_name_page_by_page,
+            accounts::a_change_of_an_account_makes_earlier_tokens_stale,
+            accounts::a_disabled_account_can_be_enabled_again,
+            accounts::a_deleted_account_stays_deleted_and_keeps_its_name,
+            accounts::a_deleted_account_has_no_friends_and_no_requests,
+            accounts::an_unknown_account_is_not_changed,
+            friends::a_request_shows_to_the_asked_user_only,
+            friends::an_accepted_request_is_a_friendship_of_both,
+            friends::asking_back_accepts,
+            friends::two_users_who_ask_each_other_at_once_are_friends,
+            friends::nothing_is_accepted_that_was_not_asked,
+            friends::a_friendship_or_a_request_is_removed_from_either_side,
+            friends::friends_come_by_name_in_the_order_of_the_users,
+            friends::a_friend_on_several_nodes_is_one_friend_online,
+            friends::nobody_asks_themselves_or_somebody_unknown,
+            blocks::a_blocked_users_texts_are_forbidden_until_unblocked,
+            blocks::a_block_is_by_one_user_in_one_direction,
+            blocks::a_stored_text_is_repeated_although_its_sender_was_blocked_since,
+            blocks::a_block_does_not_concern_groups,
+            blocks::a_blocked_user_cannot_ask_to_be_a_friend,
+            blocks::where_only_friends_may_write_others_are_forbidden,
+            blocks::only_the_entries_for_friends_need_one,
+            blocks::a_block_of_oneself_or_of_somebody_unknown_is_nothing,
+            finding::groups_are_found_by_the_beginning_of_their_folded_names,
+            finding::groups_of_one_name_come_in_the_order_of_their_ids,
+            finding::a_prefix_is_taken_as_it_is_written,
+            finding::direct_conversations_are_no_groups_to_find,
+            finding::members_come_by_id_page_by_page,
+            finding::members_show_role_presence_and_cursors,
+            finding::whereabouts_are_the_nodes_of_each_user,
+            pruning::old_entries_go_oldest_first_and_at_most_as_many_as_allowed,
+            pruning::the_newest_entry_of_a_conversation_stays,
+            pruning::what_is_not_old_stays,
+            pruning::history_ends_where_the_kept_entries_begin,
+            pruning::ranges_begin_at_the_first_kept_entry,
+            pruning::heads_and_seqs_go_on_after_pruning,
+            pruning::a_pruned_key_is_free_and_a_kept_one_is_not,
+            pruning::two_stores_that_prune_at_once_delete_each_entry_once,
             conversations::a_pair_has_one_direct_conversation_in_either_order,
             conversations::a_pair_with_somebody_unknown_has_no_conversation,
             conversations::two_stores_that_meet_the_same_pairs_at_once_agree,
@@ -90,6 +133,7 @@ macro_rules! store_contract {
             nodes::two_stores_that_claim_one_node_at_once_do_not_both_get_it,
             nodes::a_beat_renews_the_lease_and_writes_the_condition,
             nodes::a_lease_that_has_run_out_is_expired_once,
+            nodes::an_expiry_tells_who_was_there,
             nodes::a_live_lease_is_not_expired,
             nodes::a_released_lease_is_free_and_leaves_no_presence,
             nodes::a_release_by_a_fenced_node_changes_nothing,

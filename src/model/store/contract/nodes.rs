@@ -1,7 +1,7 @@
 //! Nodes and their leases.
 
 use super::FreshLog;
-use super::scene::{claim, node, until_past, users};
+use super::scene::{claim, node, put, until_past, users};
 use crate::model::Millis;
 use crate::model::store::{Beat, Beaten, Claim, Claimed, NodeRow, NodeState, PresenceChange, Store, StoreError};
 
@@ -149,10 +149,12 @@ pub async fn a_lease_that_has_run_out_is_expired_once(log: &dyn FreshLog) -> Res
     assert!(store.presence_change(&node("a"), epoch, &come(all[0])).await?);
     assert!(store.presence_change(&node("b"), b, &come(all[1])).await?);
 
-    assert!(!other.node_expire(&node("a"), epoch + 1).await?);
+    assert!(other.node_expire(&node("a"), epoch + 1).await?.is_none());
     let id = node("a");
     let (here, there) = tokio::join!(store.node_expire(&id, epoch), other.node_expire(&id, epoch));
-    assert_ne!(here?, there?);
+    let answers = [here?, there?];
+    let there_were = Some(all[..1].to_vec());
+    assert!(answers == [there_were.clone(), None] || answers == [None, there_were], "{answers:?}");
     assert_eq!(store.online(&all).await?, all[1..]);
     let found = row(&*store, "a").await?;
     assert_eq!((found.state, found.epoch), (NodeState::Expired, epoch + 1));
@@ -165,16 +167,31 @@ pub async fn a_lease_that_has_run_out_is_expired_once(log: &dyn FreshLog) -> Res
     Ok(())
 }
 
+/// Expires a node with many users, one of whom is elsewhere too, and one on which nobody is.
+pub async fn an_expiry_tells_who_was_there(log: &dyn FreshLog) -> Result<(), StoreError> {
+    let store = log.open().await?;
+    let all = users(&*store, 5).await?;
+    let epoch = lapsed(&*store, "a").await?;
+    let come: Vec<_> = [4, 0, 2].map(|place: usize| PresenceChange { user: all[place], here: true }).into();
+    assert!(store.presence_change(&node("a"), epoch, &come).await?);
+    put(&*store, "b", &all[..2]).await?;
+    assert_eq!(store.node_expire(&node("a"), epoch).await?, Some(vec![all[0], all[2], all[4]]));
+    assert_eq!(store.online(&all).await?, all[..2]);
+    let empty = lapsed(&*store, "c").await?;
+    assert_eq!(store.node_expire(&node("c"), empty).await?, Some(Vec::new()));
+    Ok(())
+}
+
 /// Tries to expire a node whose lease holds, and one that has beaten again.
 pub async fn a_live_lease_is_not_expired(log: &dyn FreshLog) -> Result<(), StoreError> {
     let store = log.open().await?;
     let (epoch, _) = ours(store.node_claim(&claim("a", "a process")).await?);
-    assert!(!store.node_expire(&node("a"), epoch).await?);
+    assert!(store.node_expire(&node("a"), epoch).await?.is_none());
     let late = lapsed(&*store, "b").await?;
     assert!(matches!(store.node_beat(&beat("b", late)).await?, Beaten::Alive { .. }));
-    assert!(!store.node_expire(&node("b"), late).await?);
+    assert!(store.node_expire(&node("b"), late).await?.is_none());
     assert_eq!(row(&*store, "b").await?.state, NodeState::Ready);
-    assert!(!store.node_expire(&node("nowhere"), 1).await?);
+    assert!(store.node_expire(&node("nowhere"), 1).await?.is_none());
     Ok(())
 }
 
@@ -188,7 +205,7 @@ pub async fn a_released_lease_is_free_and_leaves_no_presence(log: &dyn FreshLog)
     assert_eq!(row(&*store, "a").await?.state, NodeState::Stopped);
     assert!(store.online(&all).await?.is_empty());
     assert_eq!(store.node_beat(&beat("a", epoch)).await?, Beaten::Fenced);
-    assert!(!store.node_expire(&node("a"), epoch).await?);
+    assert!(store.node_expire(&node("a"), epoch).await?.is_none());
     assert_eq!(ours(store.node_claim(&claim("a", "another process")).await?).0, epoch + 1);
     assert_eq!(row(&*store, "a").await?.dirty_since, None);
     Ok(())

@@ -1,6 +1,6 @@
 //! What most cases begin with: some users, a conversation, something to say.
 
-use crate::model::store::{Append, Claim, Outcome, Range, Store, StoreError};
+use crate::model::store::{Append, Claim, Claimed, Friendship, Outcome, PresenceChange, Range, Store, StoreError};
 use crate::model::{ConversationId, Key, Message, MessageKind, Millis, Name, NodeId, Seq, UserId};
 
 /// Registers `count` users, called `user-1`, `user-2`, ...
@@ -42,7 +42,14 @@ pub(super) fn leave(conversation: ConversationId, sender: UserId, key: &str) -> 
 }
 
 fn entry(conversation: ConversationId, sender: UserId, key: &str, kind: MessageKind, body: &str) -> Append {
-    Append { conversation, sender, key: Key::new(key).expect("a valid key"), kind, body: body.to_owned() }
+    Append {
+        conversation,
+        sender,
+        key: Key::new(key).expect("a valid key"),
+        kind,
+        body: body.to_owned(),
+        friends_only: false,
+    }
 }
 
 /// Appends `count` texts of one sender, one batch, with the keys `<prefix> 1`, `<prefix> 2`, ...
@@ -85,6 +92,22 @@ pub(super) fn claim(id: &str, holder: &str) -> Claim {
         lease_ms: 60_000,
         take_over: false,
     }
+}
+
+/// Claims a node and puts users on it. Returns its epoch.
+pub(super) async fn put(store: &dyn Store, id: &str, users: &[UserId]) -> Result<u64, StoreError> {
+    let claimed = store.node_claim(&claim(id, "a process")).await?;
+    let Claimed::Ours { epoch, .. } = claimed else { panic!("{claimed:?}") };
+    let here: Vec<_> = users.iter().map(|&user| PresenceChange { user, here: true }).collect();
+    assert!(store.presence_change(&node(id), epoch, &here).await?);
+    Ok(epoch)
+}
+
+/// Makes two users friends.
+pub(super) async fn befriend(store: &dyn Store, one: UserId, other: UserId) -> Result<(), StoreError> {
+    assert_eq!(store.friend_add(one, other).await?, Friendship::Requested);
+    assert!(store.friend_accept(other, one).await?);
+    Ok(())
 }
 
 /// Waits until the database's clock is past a moment.

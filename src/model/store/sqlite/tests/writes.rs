@@ -16,7 +16,8 @@ async fn two_users(store: &SqliteStore) -> (UserId, UserId) {
 }
 
 fn text(conversation: ConversationId, sender: UserId, key: &str) -> Append {
-    Append { conversation, sender, key: Key::new(key).unwrap(), kind: MessageKind::Text, body: "hello".to_owned() }
+    let (key, kind) = (Key::new(key).unwrap(), MessageKind::Text);
+    Append { conversation, sender, key, kind, body: "hello".to_owned(), friends_only: false }
 }
 
 #[tokio::test]
