@@ -31,7 +31,7 @@ impl Wire {
 
     async fn login(host: &Host, user: UserId) -> Self {
         let mut wire = Self::connect(host).await;
-        wire.say(&format!(r#"{{"type":"login","token":"{}"}}"#, host.core.tokens.issue(user))).await;
+        wire.say(&format!(r#"{{"type":"login","token":"{}"}}"#, host.core.tokens.issue(user, 0))).await;
         while !matches!(wire.hear().await, Some(ServerFrame::CaughtUp { .. })) {}
         wire
     }

@@ -58,7 +58,7 @@ impl Client {
 
     /// Makes the request with which this client logs in.
     pub(crate) fn request(&self, since: BTreeMap<ConversationId, Seq>) -> Login {
-        let token = Some(Password::new(self.core.tokens.issue(self.user)));
+        let token = Some(Password::new(self.core.tokens.issue(self.user, 0)));
         Login { name: None, password: None, token, device: None, since }
     }
 

@@ -107,7 +107,7 @@ impl Cluster {
     /// Writes an entry into the log, as a node does that dies before it tells anybody.
     pub(crate) async fn write(&self, to: ConversationId, from: UserId, kind: MessageKind, body: &str) -> Seq {
         let key = Key::new(&format!("{:032x}", rand::random::<u128>())).unwrap();
-        let entry = Append { conversation: to, sender: from, key, kind, body: body.to_owned() };
+        let entry = Append { conversation: to, sender: from, key, kind, body: body.to_owned(), friends_only: false };
         match self.log.append(&[entry]).await.unwrap()[..] {
             [Outcome::Stored { seq, .. }] => seq,
             ref other => panic!("not stored: {other:?}"),

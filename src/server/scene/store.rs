@@ -5,8 +5,9 @@ use async_trait::async_trait;
 use tokio::sync::watch;
 
 use crate::model::store::{
-    Append, Beat, Beaten, Changes, Claim, Claimed, CursorMoved, CursorUpdate, Head, History, Meta, NodeRow, Outcome,
-    Page, Presence, PresenceChange, Range, Store, StoreError, StoreErrorKind, User,
+    Append, Beat, Beaten, Changes, Claim, Claimed, CursorMoved, CursorUpdate, Friend, Friendship, Head, History,
+    Member, Meta, NodeRow, Outcome, Page, Presence, PresenceChange, Range, Store, StoreError, StoreErrorKind, User,
+    UserChange,
 };
 use crate::model::{ConversationId, Group, Membership, Message, Millis, Name, NodeId, UserId};
 
@@ -181,6 +182,47 @@ impl Store for ScriptedStore {
         self.run(Call::Other, self.log.users(users)).await
     }
 
+    async fn user_list(&self, after: Option<&Name>, limit: usize) -> Result<Vec<User>, StoreError> {
+        self.run(Call::Other, self.log.user_list(after, limit)).await
+    }
+
+    async fn user_change(&self, user: UserId, change: &UserChange) -> Result<bool, StoreError> {
+        self.run(Call::Other, self.log.user_change(user, change)).await
+    }
+
+    async fn friend_add(&self, user: UserId, friend: UserId) -> Result<Friendship, StoreError> {
+        self.run(Call::Other, self.log.friend_add(user, friend)).await
+    }
+
+    async fn friend_accept(&self, user: UserId, friend: UserId) -> Result<bool, StoreError> {
+        self.run(Call::Other, self.log.friend_accept(user, friend)).await
+    }
+
+    async fn friend_remove(&self, user: UserId, friend: UserId) -> Result<bool, StoreError> {
+        self.run(Call::Other, self.log.friend_remove(user, friend)).await
+    }
+
+    async fn friends(&self, users: &[UserId]) -> Result<Vec<Friend>, StoreError> {
+        self.run(Call::Other, self.log.friends(users)).await
+    }
+
+    async fn block(&self, user: UserId, other: UserId, blocked: bool) -> Result<(), StoreError> {
+        self.run(Call::Other, self.log.block(user, other, blocked)).await
+    }
+
+    async fn group_find(&self, prefix: &str, limit: usize) -> Result<Vec<Group>, StoreError> {
+        self.run(Call::Other, self.log.group_find(prefix, limit)).await
+    }
+
+    async fn group_members(
+        &self,
+        conversation: ConversationId,
+        after: Option<UserId>,
+        limit: usize,
+    ) -> Result<Vec<Member>, StoreError> {
+        self.run(Call::Other, self.log.group_members(conversation, after, limit)).await
+    }
+
     async fn direct(&self, pairs: &[(UserId, UserId)]) -> Result<Vec<Option<ConversationId>>, StoreError> {
         self.run(Call::Direct, self.log.direct(pairs)).await
     }
@@ -256,6 +298,14 @@ impl Store for ScriptedStore {
         self.run(Call::Other, self.log.online(users)).await
     }
 
+    async fn whereabouts(&self, users: &[UserId]) -> Result<Vec<(UserId, NodeId)>, StoreError> {
+        self.run(Call::Other, self.log.whereabouts(users)).await
+    }
+
+    async fn prune(&self, before: Millis, limit: usize) -> Result<u64, StoreError> {
+        self.run(Call::Other, self.log.prune(before, limit)).await
+    }
+
     async fn node_claim(&self, claim: &Claim) -> Result<Claimed, StoreError> {
         self.run(Call::Other, self.log.node_claim(claim)).await
     }
@@ -268,7 +318,7 @@ impl Store for ScriptedStore {
         self.run(Call::Nodes, self.log.nodes()).await
     }
 
-    async fn node_expire(&self, node: &NodeId, epoch: u64) -> Result<bool, StoreError> {
+    async fn node_expire(&self, node: &NodeId, epoch: u64) -> Result<Option<Vec<UserId>>, StoreError> {
         self.run(Call::Other, self.log.node_expire(node, epoch)).await
     }
 
