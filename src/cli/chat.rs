@@ -1,16 +1,32 @@
 //! `switchboard chat`: talks to a cluster from a terminal or a script.
 
+mod act;
+mod book;
+mod classic;
 mod command;
+mod console;
+mod editor;
+mod json;
+mod listen;
 mod password;
-mod people;
+mod problem;
 mod talk;
+#[cfg(test)]
+mod tests;
+mod text;
+mod voice;
 
 use std::io::{self, BufRead, IsTerminal, Write};
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::mpsc;
 
+use self::console::Console;
+use self::editor::Terminal;
 use self::password::PasswordError;
+use self::talk::Input;
+use self::voice::{Tongue, Voice};
 use crate::client::{ChatClient, ClientError, ClientErrorKind, Events, Options};
 use crate::protocol::{ErrorCode, Password};
 
@@ -32,6 +48,10 @@ pub struct ChatArgs {
     /// Registers the name first, if it is free.
     #[arg(long)]
     register: bool,
+    /// Speaks JSON, for programs: every reply and event is printed as one object a line, as it stands on the wire. A
+    /// line of input that begins with `{` is a request of the wire; any other is a command as without this option.
+    #[arg(long)]
+    json: bool,
     /// How long to wait at the end of the input for messages that are not acknowledged yet.
     #[arg(long, default_value = "30s", value_parser = humantime::parse_duration)]
     patience: Duration,
@@ -72,15 +92,35 @@ pub async fn run(args: ChatArgs) -> Result<(), ChatError> {
     let interactive = io::stdin().is_terminal();
     let password = password::find(args.password_env.as_deref(), &args.name, interactive).await?;
     let (client, events) = log_in(&args, password, interactive).await?;
-    let (output, mut lines) = mpsc::channel::<String>(LINES);
-    let printer = tokio::spawn(async move {
-        while let Some(line) = lines.recv().await {
-            // A reader that has gone away is no reason to stop sending.
-            writeln!(io::stdout(), "{line}").ok();
+    let (output, printed) = mpsc::channel::<String>(LINES);
+    let console = Arc::new(Console::default());
+    let tongue = if args.json { Tongue::Json } else { Tongue::Text };
+    let voice = Voice::new(tongue, console.clone(), output.clone());
+    let wants_editor = interactive && io::stdout().is_terminal() && !args.json;
+    let opened = if wants_editor { Terminal::open(&console, printed) } else { Err(printed) };
+    let outcome = match opened {
+        Ok((terminal, input)) => {
+            let outcome = talk::talk(client, events, input, voice, args.patience).await;
+            if console.is_editing() {
+                output.send("* it is over; press Enter to leave".to_owned()).await.ok();
+            }
+            drop(output);
+            terminal.close().await;
+            outcome
         }
-    });
-    let outcome = talk::talk(client, events, read_lines(), output, args.patience).await;
-    printer.await.ok();
+        Err(mut printed) => {
+            drop(output);
+            let printer = tokio::spawn(async move {
+                while let Some(line) = printed.recv().await {
+                    // A reader that has gone away is no reason to stop sending.
+                    writeln!(io::stdout(), "{line}").ok();
+                }
+            });
+            let outcome = talk::talk(client, events, read_lines(), voice, args.patience).await;
+            printer.await.ok();
+            outcome
+        }
+    };
     let outcome = outcome.map_err(ChatError::Over)?;
     if outcome.unanswered > 0 || (!interactive && outcome.failed > 0) {
         return Err(ChatError::Failed { failed: outcome.failed, unanswered: outcome.unanswered });
@@ -108,7 +148,7 @@ async fn log_in(args: &ChatArgs, password: Password, interactive: bool) -> Resul
 }
 
 /// Reads standard input on a thread of its own, because a read from a terminal cannot be called off.
-fn read_lines() -> mpsc::Receiver<String> {
+fn read_lines() -> mpsc::Receiver<Input> {
     let (input, lines) = mpsc::channel(LINES);
     std::thread::spawn(move || {
         let mut stdin = io::stdin().lock();
@@ -116,7 +156,7 @@ fn read_lines() -> mpsc::Receiver<String> {
         while matches!(stdin.read_until(b'\n', &mut line), Ok(1..)) {
             let text = String::from_utf8_lossy(&line).trim_end_matches(['\n', '\r']).to_owned();
             line.clear();
-            if input.blocking_send(text).is_err() {
+            if input.blocking_send(Input::Line(text)).is_err() {
                 return;
             }
         }

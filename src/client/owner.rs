@@ -101,6 +101,12 @@ impl Owner {
         let error = loop {
             let began = Instant::now();
             let stop = self.serve(&mut connection).await;
+            if let Stop::Ended(Ended::Closing(close)) = &stop
+                && !close.reconnect
+            {
+                // The answer to a logout, among others: whoever waits is told that.
+                break ClientError::Ended(close.clone());
+            }
             self.session.disconnected();
             if began.elapsed() >= LASTED {
                 self.backoff.reset();
@@ -112,7 +118,6 @@ impl Owner {
             drop(connection);
             self.server += 1;
             let (why, after) = match ended {
-                Ended::Closing(close) if !close.reconnect => break ClientError::Ended(close),
                 Ended::Closing(close) => (Disconnect::Closing(close.reason), Duration::from_millis(close.after_ms)),
                 Ended::Broken(e) if e.kind() == io::ErrorKind::InvalidData => {
                     tracing::debug!(error = %e, "unreadable frame");

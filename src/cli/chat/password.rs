@@ -52,6 +52,14 @@ pub(super) async fn agrees(name: &str) -> Result<bool, PasswordError> {
     Ok(matches!(answer.await?.trim(), "y" | "Y" | "yes"))
 }
 
+/// Asks for the old password and twice for the new one; `None`: the two differ.
+pub(super) fn change() -> io::Result<Option<(Password, Password)>> {
+    let old = rpassword::prompt_password("Old password: ")?;
+    let new = rpassword::prompt_password("New password: ")?;
+    let again = rpassword::prompt_password("New password again: ")?;
+    Ok((new == again).then(|| (Password::new(old), Password::new(new))))
+}
+
 async fn ask(question: impl FnOnce() -> io::Result<String> + Send + 'static) -> Result<String, PasswordError> {
     let answer = tokio::task::spawn_blocking(question).await;
     answer.map_err(io::Error::other).and_then(|answer| answer).map_err(PasswordError::Terminal)

@@ -89,13 +89,19 @@ impl Wire {
         self.writer.write_all(line.as_bytes()).await.unwrap();
     }
 
-    /// Waits for the next request of this type; others are passed over only if they are `received` or `ping`.
+    /// Says nothing more and closes the connection.
+    pub(crate) async fn hang_up(&mut self) {
+        self.writer.shutdown().await.unwrap();
+    }
+
+    /// Waits for the next request of this type; others are passed over only if they are `received`, `read` or
+    /// `ping`.
     pub(crate) async fn hear(&mut self, kind: &str) -> Value {
         loop {
             let request = self.next().await.unwrap_or_else(|| panic!("no {kind} before the end"));
             match request["type"].as_str().unwrap() {
                 found if found == kind => return request,
-                "received" | "ping" => {}
+                "received" | "read" | "ping" => {}
                 other => panic!("expected {kind}, got {other}: {request}"),
             }
         }
