@@ -1,6 +1,7 @@
 //! The client against a peer that speaks the wire on a real socket.
 
 pub(crate) mod peer;
+mod requests;
 
 use std::time::Duration;
 
@@ -13,6 +14,10 @@ use crate::protocol::ErrorCode;
 
 fn conversation(number: u64) -> ConversationId {
     ConversationId::new(number).unwrap()
+}
+
+fn user(number: u64) -> UserId {
+    UserId::new(number).unwrap()
 }
 
 async fn say(client: &ChatClient, body: &str) -> Sending {
@@ -191,7 +196,7 @@ async fn a_session_that_is_ended_for_good_fails_what_waits() {
     let (connected, (mut wire, _)) = tokio::join!(ChatClient::connect(peer.options()), peer.welcome(json!([])));
     let (client, mut events) = connected.unwrap();
     wire.caught_up(json!([])).await;
-    let sending = client.send(to_user(UserId::new(8).unwrap()), "hello").await.unwrap();
+    let sending = client.send(to_user(user(8)), "hello").await.unwrap();
     assert_eq!(wire.hear("send").await["to"], 8);
     wire.say(json!({"type": "closing", "code": 4101, "reason": "revoked", "reconnect": false, "after_ms": 0})).await;
     assert_eq!(sending.await.unwrap_err().kind(), ClientErrorKind::Ended);
