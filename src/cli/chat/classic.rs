@@ -1,7 +1,7 @@
 use super::command::{Command, usage};
 
-/// Reads a command of the classic client, `name` or `name:ARGUMENTS`; `None`: it is none. A colon and a blank, as people
-/// write them, make no command.
+/// Reads a command of the classic client, `name` or `name:ARGUMENTS`; `None`: it is none. A colon and a blank, as
+/// people write them, make no command.
 pub(super) fn parse(line: &str) -> Option<Result<Command, String>> {
     match line.trim() {
         "help" => return Some(Ok(Command::Help)),

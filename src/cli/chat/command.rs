@@ -21,7 +21,8 @@ pub(super) const HELP: &str = "\
 /say TEXT                          a message that looks like a command
 /help   /quit   /logout [everywhere]
 Anything else is a message; begin it with // if its first character is a slash.
-Also understood: help, chat:ID:TEXT, addfriend:ID, creategroup:NAME:DESCRIPTION, addgroup:ID, groupchat:ID:TEXT, loginout";
+The classic client's commands: help   chat:ID:TEXT   groupchat:ID:TEXT   addfriend:ID   addgroup:ID
+  creategroup:NAME:DESCRIPTION   loginout";
 
 /// A line of input, understood. Names are not looked up yet.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -104,6 +104,10 @@ impl Scene {
     }
 }
 
+fn closing(code: u16, reason: &str) -> Value {
+    json!({"type": "closing", "code": code, "reason": reason, "reconnect": false, "after_ms": 0})
+}
+
 fn clean() -> Outcome {
     Outcome { failed: 0, unanswered: 0 }
 }
@@ -305,7 +309,6 @@ async fn a_changed_password_is_used_from_then_on() {
 
 #[tokio::test]
 async fn logging_out_ends_the_talk_and_a_revoked_session_is_an_error() {
-    let closing = |code: u16, reason: &str| json!({"type": "closing", "code": code, "reason": reason, "reconnect": false, "after_ms": 0});
     let mut scene = Scene::text().await;
     let logout = scene.asks("/logout everywhere", "logout").await;
     assert_eq!(logout["everywhere"], true);
@@ -362,13 +365,8 @@ async fn a_program_speaks_the_wire_and_hears_it() {
     let error = heard(&mut scene).await;
     assert_eq!((&error["id"], &error["code"]), (&json!(5), &json!("conflict")));
     let logout = scene.asks(r#"{"type":"logout","id":6}"#, "logout").await;
-    scene
-        .answer(
-            &logout,
-            json!({"type": "closing", "code": 4100, "reason": "logout", "reconnect": false, "after_ms": 0}),
-        )
-        .await;
-    let closing = heard(&mut scene).await;
-    assert_eq!((&closing["type"], &closing["id"]), (&json!("closing"), &json!(6)));
+    scene.answer(&logout, closing(4100, "logout")).await;
+    let last = heard(&mut scene).await;
+    assert_eq!((&last["type"], &last["id"]), (&json!("closing"), &json!(6)));
     assert_eq!(scene.end().await.0.unwrap(), Outcome { failed: 2, unanswered: 0 });
 }
