@@ -300,7 +300,6 @@ impl Session {
                     done.send(Ok(frame)).ok();
                 }
             }
-            _ => {}
         }
         Ok(())
     }
