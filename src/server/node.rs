@@ -6,6 +6,7 @@ use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use tokio::net::TcpListener;
+use tokio::sync::mpsc::Receiver;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
@@ -14,10 +15,10 @@ use tokio_util::task::TaskTracker;
 use super::cluster::{self, ClaimError, Health, PresenceBook};
 use super::config::{AuthConfig, ClusterConfig, LimitsConfig, ListenConfig, NodeConfig};
 use super::core::Core;
-use super::flow::{self, Appender, CommitGate, Locals, Repairs, Router, Timelines};
+use super::flow::{self, Appender, CommitGate, Locals, Post, Repairs, Router, Timelines, Work};
 use super::service::{self, Cursors, LogReader, Passwords, Tokens};
 use super::{front, http};
-use crate::bus::{BusError, MessageBus, Subject, Subscription};
+use crate::bus::{BusError, BusErrorKind, MessageBus, Subject, Subscription};
 use crate::model::store::{NodeState, Store};
 use crate::protocol::CloseReason;
 
@@ -62,6 +63,17 @@ pub enum StartError {
     /// A value of the config cannot work.
     #[error("{0}")]
     Config(String),
+}
+
+/// A node that is put together and does nothing yet.
+#[derive(Debug)]
+pub(super) struct Parts {
+    pub(super) core: Arc<Core>,
+    /// For the appender.
+    pub(super) posts: Receiver<Post>,
+    /// For the router.
+    pub(super) work: Receiver<Work>,
+    pub(super) inbox: Subscription,
 }
 
 /// A running node. Dropping it aborts nothing in order; [`stop`](Self::stop) does.
@@ -129,20 +141,42 @@ impl NodeBuilder {
     /// Starts the node: takes its ports and its row, subscribes its inbox, and is ready. A bus that is away is no
     /// error: the node starts degraded.
     pub async fn start(self) -> Result<Node, StartError> {
-        let Self { node, listen, cluster, auth, limits, store, bus } = self;
+        let (tcp_listener, tcp) = bind("listen.tcp", self.listen.tcp).await?;
+        let (http_listener, http) = bind("listen.http", self.listen.http).await?;
+        let advertised = |address: SocketAddr| match self.node.advertise.as_str() {
+            "" => address.to_string(),
+            host => format!("{host}:{}", address.port()),
+        };
+        let (tcp_name, http_name, weight) = (advertised(tcp), advertised(http), self.node.weight);
+        let Parts { core, posts, work, inbox } = self.assemble(&tcp_name, &http_name).await?;
+        let (unready, quit) = (CancellationToken::new(), CancellationToken::new());
+        let (listeners, connections, tasks) = (TaskTracker::new(), TaskTracker::new(), TaskTracker::new());
+        let (same, stop) = (|| Arc::clone(&core), || quit.clone());
+        tasks.spawn(flow::appender::run(same(), posts, stop()));
+        let quit_router = CancellationToken::new();
+        let router = tokio::spawn(flow::router::run(same(), work, quit_router.clone()));
+        tasks.spawn(flow::inbox::run(same(), inbox, stop()));
+        tasks.spawn(flow::repair::run(same(), stop()));
+        tasks.spawn(cluster::run_presence(same(), stop()));
+        tasks.spawn(cluster::run_health(same(), stop()));
+        tasks.spawn(service::run_cursors(same(), stop()));
+        core.lease.set_state(NodeState::Ready);
+        let lease = tokio::spawn(cluster::run_lease(same(), tcp_name, http_name, weight, stop()));
+        listeners.spawn(front::run_listener(same(), tcp_listener, connections.clone(), unready.clone()));
+        listeners.spawn(http::run(same(), http_listener, unready.clone()));
+        tracing::info!(node = %core.node, epoch = core.lease.epoch(), %tcp, %http, "the node is ready");
+        Ok(Node { core, tcp, http, unready, quit, quit_router, router, listeners, connections, tasks, lease })
+    }
+
+    /// Takes the node's row and subscribes its inbox. Nothing runs yet.
+    pub(super) async fn assemble(self, tcp: &str, http: &str) -> Result<Parts, StartError> {
+        let Self { node, cluster, auth, limits, store, bus, .. } = self;
         let passwords = Passwords::new(&auth).map_err(StartError::Config)?;
         let meta = store.meta().clone();
         let subject_prefix = format!("{}.{}", cluster.name, meta.cluster_id);
         let subject = Subject::new(&format!("{subject_prefix}.n.{}", node.id))
             .map_err(|error| StartError::Config(format!("cluster.name or node.id: {error}")))?;
-        let (tcp_listener, tcp) = bind("listen.tcp", listen.tcp).await?;
-        let (http_listener, http) = bind("listen.http", listen.http).await?;
-        let advertised = |address: SocketAddr| match node.advertise.as_str() {
-            "" => address.to_string(),
-            host => format!("{host}:{}", address.port()),
-        };
-        let (tcp_name, http_name) = (advertised(tcp), advertised(http));
-        let lease = cluster::claim(&*store, &node.id, &tcp_name, &http_name, node.weight).await?;
+        let lease = cluster::claim(&*store, &node.id, tcp, http, node.weight).await?;
         let inbox = subscribe(&*bus, &subject).await?;
         let health = Health::new(bus.state().borrow().is_connected(), lease.started_at());
         let ((appender, posts), (router, work)) = (Appender::new(), Router::new());
@@ -168,23 +202,7 @@ impl NodeBuilder {
             passwords,
             sessions: AtomicU64::new(0),
         });
-        let (unready, quit) = (CancellationToken::new(), CancellationToken::new());
-        let (listeners, connections, tasks) = (TaskTracker::new(), TaskTracker::new(), TaskTracker::new());
-        let (same, stop) = (|| Arc::clone(&core), || quit.clone());
-        tasks.spawn(flow::appender::run(same(), posts, stop()));
-        let quit_router = CancellationToken::new();
-        let router = tokio::spawn(flow::router::run(same(), work, quit_router.clone()));
-        tasks.spawn(flow::inbox::run(same(), inbox, stop()));
-        tasks.spawn(flow::repair::run(same(), stop()));
-        tasks.spawn(cluster::run_presence(same(), stop()));
-        tasks.spawn(cluster::run_health(same(), stop()));
-        tasks.spawn(service::run_cursors(same(), stop()));
-        core.lease.set_state(NodeState::Ready);
-        let lease = tokio::spawn(cluster::run_lease(same(), tcp_name, http_name, node.weight, stop()));
-        listeners.spawn(front::run_listener(same(), tcp_listener, connections.clone(), unready.clone()));
-        listeners.spawn(http::run(same(), http_listener, unready.clone()));
-        tracing::info!(node = %core.node, epoch = core.lease.epoch(), %tcp, %http, "the node is ready");
-        Ok(Node { core, tcp, http, unready, quit, quit_router, router, listeners, connections, tasks, lease })
+        Ok(Parts { core, posts, work, inbox })
     }
 }
 
@@ -232,9 +250,7 @@ impl Node {
         // The router ends behind everything that gives it work.
         quit_router.cancel();
         in_time &= timeout(PHASE, router).await.is_ok();
-        in_time &= timeout(PHASE, core.store.node_release(&core.node, core.lease.epoch()))
-            .await
-            .is_ok_and(|done| done.is_ok());
+        in_time &= timeout(PHASE, cluster::release(&core)).await.is_ok_and(|done| done.is_ok());
         lease.abort();
         tracing::info!(node = %core.node, in_time, "the node has stopped");
         in_time
@@ -245,7 +261,10 @@ impl Node {
 async fn subscribe(bus: &dyn MessageBus, subject: &Subject) -> Result<Subscription, BusError> {
     loop {
         match bus.subscribe(subject).await {
-            Err(error) if error.is_retryable() => tracing::debug!(%error, "the inbox is subscribed again"),
+            // A broker that refuses it will refuse it again.
+            Err(error) if error.is_retryable() && error.kind() != BusErrorKind::Rejected => {
+                tracing::debug!(%error, "the inbox is subscribed again")
+            }
             result => return result,
         }
     }

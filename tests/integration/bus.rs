@@ -4,13 +4,12 @@ mod redis {
     use std::sync::Arc;
 
     use async_trait::async_trait;
-    use switchboard::bus::config::{BrokerUrl, RedisConfig};
     use switchboard::bus::contract::{ContractBroker, DEADLINE, Needs};
-    use switchboard::bus::{BusConfig, BusErrorKind, BusEvent, BusKind, MessageBus, Outgoing, Subject, connect};
+    use switchboard::bus::{BusErrorKind, BusEvent, MessageBus, Outgoing, Subject};
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     use tokio::net::TcpStream;
 
-    use crate::harness::redis::RedisServer;
+    use crate::harness::redis::{RedisServer, bus_at};
 
     /// A Redis of our own, or one that somebody lends us and that we must not break.
     enum Redis {
@@ -32,12 +31,6 @@ mod redis {
                 Redis::Lent(_) => panic!("a broker that was lent is not to be broken"),
             }
         }
-    }
-
-    async fn bus_at(url: &str) -> Arc<dyn MessageBus> {
-        let config =
-            BusConfig { kind: BusKind::Redis, redis: RedisConfig { url: BrokerUrl::new(url) }, ..BusConfig::default() };
-        connect(&config).await.expect("a good URL")
     }
 
     #[async_trait]

@@ -4,8 +4,12 @@
 
 #[cfg(feature = "redis")]
 mod bus;
+mod chat;
 mod config;
+mod groups;
 mod harness;
+mod keys;
 mod layers;
 mod nginx;
+mod resume;
 mod store;

@@ -192,6 +192,8 @@ pub(crate) async fn run(
     let mut neighbours = Neighbours::default();
     loop {
         let beat_due = tokio::select! {
+            // A log that answers slowly must not keep the beats behind the looks.
+            biased;
             () = stop.cancelled() => return Ok(()),
             () = core.lease.beat_now.notified() => true,
             _ = beats.tick() => true,
@@ -225,7 +227,31 @@ impl From<StoreError> for Trouble {
 }
 
 async fn beat(core: &Core, tcp: &str, http: &str, weight: u32) -> Result<(), Trouble> {
-    let beat = Beat {
+    let beat = condition(core);
+    match core.store.node_beat(&beat).await? {
+        Beaten::Alive { now } => {
+            core.lease.clock.set(now);
+            core.lease.last_beat.store(now, Ordering::Release);
+            if beat.dirty_since.is_some() {
+                core.router.dirty_told(now);
+            }
+            Ok(())
+        }
+        Beaten::Fenced => heal(core, tcp, http, weight).await,
+    }
+}
+
+/// Gives the row back, with a last word on what may not have reached the others.
+pub(crate) async fn release(core: &Core) -> Result<(), StoreError> {
+    let epoch = core.lease.epoch();
+    if core.router.dirty_since(core.lease.database_now()).is_some() {
+        core.store.node_beat(&condition(core)).await?;
+    }
+    core.store.node_release(&core.node, epoch).await
+}
+
+fn condition(core: &Core) -> Beat {
+    Beat {
         node: core.node.clone(),
         epoch: core.lease.epoch(),
         state: core.lease.state(),
@@ -234,14 +260,6 @@ async fn beat(core: &Core, tcp: &str, http: &str, weight: u32) -> Result<(), Tro
         dirty_since: core.router.dirty_since(core.lease.database_now()),
         sessions: core.locals.count() as u32,
         lease_ms: LEASE_MS,
-    };
-    match core.store.node_beat(&beat).await? {
-        Beaten::Alive { now } => {
-            core.lease.clock.set(now);
-            core.lease.last_beat.store(now, Ordering::Release);
-            Ok(())
-        }
-        Beaten::Fenced => heal(core, tcp, http, weight).await,
     }
 }
 
@@ -256,8 +274,9 @@ async fn heal(core: &Core, tcp: &str, http: &str, weight: u32) -> Result<(), Tro
     };
     core.lease.epoch.store(epoch, Ordering::Release);
     core.lease.clock.set(now);
-    core.presence.rewrite();
-    core.repairs.sweep(core.lease.last_beat.swap(now, Ordering::AcqRel) - Millis::from(LEASE_MS));
+    let since = core.lease.last_beat.swap(now, Ordering::AcqRel) - Millis::from(LEASE_MS);
+    core.presence.rewrite(since);
+    core.repairs.sweep(since);
     core.lease.beat_now();
     Ok(())
 }
@@ -300,10 +319,12 @@ async fn look(core: &Core, neighbours: &mut Neighbours) -> Result<(), StoreError
             continue;
         }
         // It is gone. What it committed last may not have been published, unless it gave its lease back.
-        if let Some((_, beat_at)) = neighbours.alive.remove(&row.node)
-            && row.state != NodeState::Stopped
-        {
-            core.repairs.sweep(beat_at - Millis::from(LEASE_MS));
+        if let Some((_, beat_at)) = neighbours.alive.remove(&row.node) {
+            match row.dirty_since {
+                _ if row.state != NodeState::Stopped => core.repairs.sweep(beat_at - Millis::from(LEASE_MS)),
+                Some(since) => core.repairs.sweep(since),
+                None => {}
+            }
         }
         neighbours.dirty.remove(&row.node);
     }

@@ -7,6 +7,6 @@ mod presence;
 
 pub(crate) use health::Health;
 pub use lease::ClaimError;
-pub(crate) use lease::{Lease, claim};
+pub(crate) use lease::{Lease, claim, release};
 pub(crate) use presence::PresenceBook;
 pub(crate) use {health::run as run_health, lease::run as run_lease, presence::run as run_presence};

@@ -9,8 +9,8 @@ use tokio::sync::{Notify, oneshot};
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
-use crate::model::UserId;
 use crate::model::store::PresenceChange;
+use crate::model::{Millis, UserId};
 use crate::server::core::Core;
 
 /// The most changes in one transaction.
@@ -36,6 +36,25 @@ struct Book {
     /// Users whose row may differ from what is wanted.
     dirty: HashSet<UserId>,
     waiting: HashMap<UserId, Vec<oneshot::Sender<()>>>,
+    /// Counts the rewrites: what was taken before one was written under an epoch that is over.
+    generation: u64,
+    rewriting: Option<Rewriting>,
+}
+
+/// A rewrite that is not committed yet.
+#[derive(Debug)]
+struct Rewriting {
+    /// Users whose row is missing until it is written.
+    left: HashSet<UserId>,
+    /// Since when, by the database's clock, messages for them may have passed this node by.
+    sweep_since: Millis,
+}
+
+/// Changes on their way to the log.
+#[derive(Debug)]
+struct Batch {
+    generation: u64,
+    changes: Vec<PresenceChange>,
 }
 
 impl PresenceBook {
@@ -78,17 +97,23 @@ impl PresenceBook {
         }
     }
 
-    /// Writes every row anew: the node has a new epoch.
-    pub(crate) fn rewrite(&self) {
+    /// Writes every row anew: the node has a new epoch. Once all are committed a sweep from `sweep_since` on is owed:
+    /// until then senders on other nodes do not see the sessions here.
+    pub(crate) fn rewrite(&self, sweep_since: Millis) {
         let mut book = self.lock();
-        let here: Vec<UserId> = book.here.keys().copied().collect();
+        let left: HashSet<UserId> = book.here.keys().copied().collect();
+        book.generation += 1;
         book.written.clear();
-        book.dirty.extend(here);
+        book.dirty.extend(&left);
+        let earlier = book.rewriting.take().map_or(sweep_since, |rewriting| rewriting.sweep_since);
+        if !left.is_empty() {
+            book.rewriting = Some(Rewriting { left, sweep_since: sweep_since.min(earlier) });
+        }
         drop(book);
         self.changed.notify_one();
     }
 
-    fn take(&self) -> Vec<PresenceChange> {
+    fn take(&self) -> Batch {
         let mut book = self.lock();
         let users: Vec<UserId> = book.dirty.iter().take(BATCH).copied().collect();
         let changes =
@@ -98,23 +123,39 @@ impl PresenceBook {
             // Until it is committed the row is what it was; whoever arrives meanwhile waits.
             book.written.remove(user);
         }
-        changes
+        Batch { generation: book.generation, changes }
     }
 
-    fn committed(&self, changes: &[PresenceChange]) {
+    /// Notes that a batch is in the log. Returns since when a sweep is owed, if one is owed now.
+    fn committed(&self, batch: &Batch) -> Option<Millis> {
         let mut book = self.lock();
-        // Whoever waits for a row that was deleted meanwhile has made the user dirty again.
-        for change in changes.iter().filter(|change| change.here) {
-            book.written.insert(change.user);
-            for done in book.waiting.remove(&change.user).unwrap_or_default() {
+        if batch.generation != book.generation {
+            // The rows went with the epoch they were written under.
+            book.dirty.extend(batch.changes.iter().map(|change| change.user));
+            return None;
+        }
+        for &PresenceChange { user, here } in &batch.changes {
+            if here == book.here.contains_key(&user) {
+                book.dirty.remove(&user);
+            }
+            let waiting = book.waiting.remove(&user).unwrap_or_default();
+            if here {
+                book.written.insert(user);
                 // Whoever waited may have given up.
-                done.send(()).unwrap_or(());
+                waiting.into_iter().for_each(|done| done.send(()).unwrap_or(()));
+            } else if book.here.contains_key(&user) {
+                // They came while the row was being deleted, and have made the user dirty again.
+                book.waiting.insert(user, waiting);
+            }
+            if let Some(rewriting) = &mut book.rewriting {
+                rewriting.left.remove(&user);
             }
         }
+        book.rewriting.take_if(|rewriting| rewriting.left.is_empty()).map(|rewriting| rewriting.sweep_since)
     }
 
-    fn give_back(&self, changes: &[PresenceChange]) {
-        self.lock().dirty.extend(changes.iter().map(|change| change.user));
+    fn give_back(&self, batch: &Batch) {
+        self.lock().dirty.extend(batch.changes.iter().map(|change| change.user));
     }
 
     fn lock(&self) -> MutexGuard<'_, Book> {
@@ -125,8 +166,8 @@ impl PresenceBook {
 /// Writes presence until the node stops and nothing is left to write.
 pub(crate) async fn run(core: Arc<Core>, stop: CancellationToken) {
     loop {
-        let changes = core.presence.take();
-        if changes.is_empty() {
+        let batch = core.presence.take();
+        if batch.changes.is_empty() {
             if stop.is_cancelled() {
                 return;
             }
@@ -136,26 +177,22 @@ pub(crate) async fn run(core: Arc<Core>, stop: CancellationToken) {
             }
             continue;
         }
-        match core.store.presence_change(&core.node, core.lease.epoch(), &changes).await {
-            Ok(true) => core.presence.committed(&changes),
-            Ok(false) => {
-                // Fenced: the beat takes a new epoch and asks for a rewrite.
-                core.presence.give_back(&changes);
-                core.lease.beat_now();
-                if stop.is_cancelled() {
-                    return;
+        match core.store.presence_change(&core.node, core.lease.epoch(), &batch.changes).await {
+            Ok(true) => {
+                if let Some(since) = core.presence.committed(&batch) {
+                    core.repairs.sweep(since);
                 }
-                sleep(RETRY_AFTER).await;
+                continue;
             }
-            Err(error) => {
-                tracing::warn!(%error, "presence cannot be written, trying again");
-                core.presence.give_back(&changes);
-                if stop.is_cancelled() {
-                    return;
-                }
-                sleep(RETRY_AFTER).await;
-            }
+            // Fenced: the beat takes a new epoch and asks for a rewrite.
+            Ok(false) => core.lease.beat_now(),
+            Err(error) => tracing::warn!(%error, "presence cannot be written, trying again"),
         }
+        core.presence.give_back(&batch);
+        if stop.is_cancelled() {
+            return;
+        }
+        sleep(RETRY_AFTER).await;
     }
 }
 
@@ -173,7 +210,7 @@ mod tests {
         let mut first = std::pin::pin!(book.arrive(user(1)));
         assert!(futures_util::poll!(&mut first).is_pending());
         let changes = book.take();
-        assert_eq!(changes, [PresenceChange { user: user(1), here: true }]);
+        assert_eq!(changes.changes, [PresenceChange { user: user(1), here: true }]);
         let mut second = std::pin::pin!(book.arrive(user(1)));
         assert!(futures_util::poll!(&mut second).is_pending(), "the row is not committed yet");
         book.committed(&changes);
@@ -194,7 +231,7 @@ mod tests {
         arrived.await;
         book.depart(user(1));
         let leaving = book.take();
-        assert_eq!(leaving, [PresenceChange { user: user(1), here: false }]);
+        assert_eq!(leaving.changes, [PresenceChange { user: user(1), here: false }]);
         let mut again = std::pin::pin!(book.arrive(user(1)));
         assert!(futures_util::poll!(&mut again).is_pending(), "the deletion is on its way");
         book.committed(&leaving);

@@ -113,8 +113,7 @@ impl Answer {
     fn refuse(self, key: Key, error: ServiceError) {
         match self {
             Self::Session(session, id) => {
-                session.outbox.reply(&error.into_frame(id, Some(key)));
-                session.answered();
+                session.outbox.keep_promise(&error.into_frame(id, Some(key)));
             }
             Self::Caller(caller) => drop(caller.send(Err(error))),
         }
@@ -124,8 +123,7 @@ impl Answer {
         match self {
             Self::Session(session, id) => {
                 let Posted { conversation, seq, at } = posted;
-                session.outbox.reply(&ServerFrame::Sent { id, key, conversation, seq, at });
-                session.answered();
+                session.outbox.keep_promise(&ServerFrame::Sent { id, key, conversation, seq, at });
             }
             Self::Caller(caller) => drop(caller.send(Ok(posted))),
         }
@@ -244,6 +242,8 @@ impl Appending {
 /// Commits a batch, trying again while the log is away: its keys make that safe even when the outcome is unknown.
 async fn commit(core: &Core, entries: &[Append]) -> Result<Vec<Outcome>, StoreError> {
     let started = Instant::now();
+    let since = core.lease.database_now();
+    let mut unknown = false;
     loop {
         match core.store.append(entries).await {
             Ok(outcomes) => {
@@ -253,11 +253,16 @@ async fn commit(core: &Core, entries: &[Append]) -> Result<Vec<Outcome>, StoreEr
                 return Ok(outcomes);
             }
             Err(error) if error.is_retryable() && started.elapsed() < PATIENCE => {
+                unknown |= error.kind() == StoreErrorKind::OutcomeUnknown;
                 tracing::warn!(%error, entries = entries.len(), "the log did not take a batch, trying again");
                 sleep(jitter()).await;
             }
             Err(error) => {
-                let unknown = error.kind() == StoreErrorKind::OutcomeUnknown;
+                unknown |= error.kind() == StoreErrorKind::OutcomeUnknown;
+                if unknown {
+                    // It may be stored, and then nobody was told of it.
+                    core.router.failed(core, since, "it is not known whether a batch was stored");
+                }
                 tracing::error!(%error, unknown, entries = entries.len(), "the log did not take a batch");
                 return Err(error);
             }
@@ -286,16 +291,16 @@ fn pass_on(core: &Core, post: Post, entry: Append, outcome: Outcome) -> Option<R
         Answer::Session(session, _) => Some(session),
         Answer::Caller(_) => None,
     };
+    let other = match post.target {
+        SendTarget::User { to } => Some(to),
+        SendTarget::Conversation { .. } => None,
+    };
     match core.timelines.feed(conversation, entry.clone(), own) {
-        Fed::Unknown => {
-            let other = match post.target {
-                SendTarget::User { to } => Some(to),
-                SendTarget::Conversation { .. } => None,
-            };
-            core.repairs.adopt_users(conversation, other.into_iter().chain([sender]));
-        }
+        Fed::Unknown => core.repairs.adopt_users(conversation, other.into_iter().chain([sender])),
         Fed::Taken { joined, parked, stranger } => {
-            let missing = joined.into_iter().chain(stranger.then_some(sender));
+            // Whoever logged in just now has made the timeline of a conversation that is new to the others.
+            let born = other.filter(|_| seq == 1);
+            let missing = joined.into_iter().chain(stranger.then_some(sender)).chain(born);
             core.repairs.adopt_users(conversation, missing);
             if parked {
                 core.repairs.holes();

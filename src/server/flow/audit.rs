@@ -28,8 +28,9 @@ pub(super) async fn audit(core: &Core, sweeper: &mut Sweeper) -> Result<(), Stor
         let heads: Vec<Head> = heads.into_values().collect();
         lost.extend(behind(core, &heads).await?);
         for (user, head) in &listed {
-            if core.locals.has(*user) && !core.timelines.holds_user(head.conversation, *user) {
-                missing += 1;
+            let (listing, lacking) = core.locals.lacking(*user, head.conversation);
+            if listing + lacking > 0 {
+                missing += lacking as u64;
                 core.repairs.adopt_users(head.conversation, [*user]);
             }
         }

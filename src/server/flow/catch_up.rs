@@ -78,9 +78,8 @@ async fn catch_up_one(
         page.learn(&rows);
         core.commits.settled().await;
         let count = rows.len();
-        if count > 0
-            && let Some(mut news) = core.timelines.take_news(conversation, session.number)
-        {
+        let others = rows.iter().any(|message| !session.outbox.is_own(conversation, message.seq));
+        if others && let Some(mut news) = core.timelines.take_news(conversation, session.number) {
             news.head = rows[count - 1].seq;
             session.outbox.reply(&ServerFrame::Conversation(*news));
         }

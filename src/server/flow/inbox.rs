@@ -8,7 +8,7 @@ use tokio_util::sync::CancellationToken;
 use super::envelope::{Delivery, Packet};
 use super::timelines::Fed;
 use crate::bus::{BusEvent, Subscription};
-use crate::model::Millis;
+use crate::model::{Millis, UserId};
 use crate::server::core::Core;
 use crate::telemetry;
 
@@ -61,14 +61,23 @@ fn receive(core: &Core, payload: bytes::Bytes) {
 
 fn deliver(core: &Core, delivery: Delivery) {
     let Delivery { conversation, entry, users } = delivery;
+    let born = entry.seq == 1;
     match core.timelines.feed(conversation, entry, None) {
         Fed::Unknown if users.is_empty() => core.repairs.adopt_anybody(conversation),
-        Fed::Unknown => core.repairs.adopt_users(conversation, users.into_iter().filter(|user| core.locals.has(*user))),
+        Fed::Unknown => core.repairs.adopt_users(conversation, here(core, users)),
         Fed::Taken { joined, parked, .. } => {
-            core.repairs.adopt_users(conversation, joined.into_iter().filter(|user| core.locals.has(*user)));
+            core.repairs.adopt_users(conversation, here(core, joined));
+            if born {
+                // Whoever logged in just now has made the timeline of a conversation that is new to the others.
+                core.repairs.adopt_users(conversation, here(core, users));
+            }
             if parked {
                 core.repairs.holes();
             }
         }
     }
+}
+
+fn here(core: &Core, users: Vec<UserId>) -> impl Iterator<Item = UserId> {
+    users.into_iter().filter(|user| core.locals.has(*user))
 }

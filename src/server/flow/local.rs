@@ -1,7 +1,7 @@
 //! The sessions of this node, as the message path sees them.
 
 use std::collections::{HashMap, HashSet};
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use tokio::sync::Notify;
@@ -29,8 +29,6 @@ pub(crate) struct LocalSession {
     born: Mutex<Option<HashSet<ConversationId>>>,
     /// It has got its `welcome` and everything missed; before that it gets no events.
     pub(crate) welcomed: AtomicBool,
-    /// How many of its messages are on their way to the log.
-    pub(crate) in_flight: AtomicUsize,
 }
 
 impl LocalSession {
@@ -44,19 +42,6 @@ impl LocalSession {
             attached: Mutex::new(Some(HashSet::new())),
             born: Mutex::new(Some(HashSet::new())),
             welcomed: AtomicBool::new(false),
-            in_flight: AtomicUsize::new(0),
-        }
-    }
-
-    /// Tells whether messages of this session are on their way to the log.
-    pub(crate) fn is_sending(&self) -> bool {
-        self.in_flight.load(Ordering::Acquire) > 0
-    }
-
-    /// Notes that a message of this session was answered.
-    pub(crate) fn answered(&self) {
-        if self.in_flight.fetch_sub(1, Ordering::AcqRel) == 1 {
-            self.outbox.nudge();
         }
     }
 
@@ -75,6 +60,16 @@ impl LocalSession {
         if let Some(attached) = self.attached().as_mut() {
             attached.remove(&conversation);
         }
+    }
+
+    /// Tells whether the session is alive and not in a conversation's timeline.
+    fn lacks(&self, conversation: ConversationId) -> bool {
+        self.attached().as_ref().is_some_and(|attached| !attached.contains(&conversation))
+    }
+
+    /// Tells whether the session has not listed its conversations yet.
+    fn is_listing(&self) -> bool {
+        self.born.lock().expect("no code panics while it holds it").is_some()
     }
 
     /// Returns the conversations in whose timelines the session is.
@@ -155,6 +150,15 @@ impl Locals {
     /// Tells whether a user has a session here.
     pub(crate) fn has(&self, user: UserId) -> bool {
         self.lock().contains_key(&user)
+    }
+
+    /// Returns how many sessions of a user are not in a conversation's timeline: those that still list their
+    /// conversations, and those that should be in it.
+    pub(super) fn lacking(&self, user: UserId, conversation: ConversationId) -> (usize, usize) {
+        let users = self.lock();
+        let lacking = users.get(&user).into_iter().flatten().filter(|session| session.lacks(conversation));
+        let (listing, missing): (Vec<_>, Vec<_>) = lacking.partition(|session| session.is_listing());
+        (listing.len(), missing.len())
     }
 
     /// Returns every user with a session here.

@@ -25,6 +25,6 @@ pub(crate) use envelope::Origin;
 pub(crate) use gate::CommitGate;
 pub(crate) use local::{LocalSession, Locals, SessionNumber};
 pub(crate) use repair::Repairs;
-pub(crate) use router::Router;
+pub(crate) use router::{Router, Work};
 pub(crate) use timeline::{Entry, Release};
 pub(crate) use timelines::Timelines;

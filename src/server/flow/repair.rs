@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use tokio::sync::{Notify, oneshot};
-use tokio::time::{Instant, MissedTickBehavior, interval_at, sleep_until};
+use tokio::time::{Instant, MissedTickBehavior, interval_at, sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
 
 use super::{adopt, audit, mend, sweep};
@@ -30,6 +30,12 @@ struct Wanted {
     adopt: HashMap<ConversationId, Newcomers>,
     sweep: Option<Millis>,
     waiting: Vec<oneshot::Sender<()>>,
+}
+
+impl Wanted {
+    fn sweep_since(&mut self, since: Millis) {
+        self.sweep = Some(self.sweep.map_or(since, |earlier| earlier.min(since)));
+    }
 }
 
 /// Whose sessions are to be put into a conversation's timeline.
@@ -68,16 +74,20 @@ impl Repairs {
 
     /// Asks for a sweep of what has changed since then, by the database's clock; since the last sweep in any case.
     pub(crate) fn sweep(&self, since: Millis) {
-        let mut wanted = self.lock();
-        wanted.sweep = Some(wanted.sweep.map_or(since, |earlier| earlier.min(since)));
+        self.lock().sweep_since(since);
         self.changed.notify_one();
     }
 
     /// Asks for a sweep and waits until one that began afterwards has succeeded.
     pub(crate) async fn swept(&self, since: Millis) {
         let (done, waiting) = oneshot::channel();
-        self.lock().waiting.push(done);
-        self.sweep(since);
+        {
+            // Together, lest a pass that takes no sweep takes the one who waits for it.
+            let mut wanted = self.lock();
+            wanted.waiting.push(done);
+            wanted.sweep_since(since);
+        }
+        self.changed.notify_one();
         // The other end goes only with the node.
         waiting.await.unwrap_or(());
     }
@@ -98,21 +108,28 @@ pub(crate) async fn run(core: Arc<Core>, stop: CancellationToken) {
     let mut sweeper = sweep::Sweeper::new(core.lease.started_at());
     let mut audits = interval_at(Instant::now() + AUDIT_EVERY, AUDIT_EVERY);
     audits.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let mut next = None;
+    let (mut next, mut audit_due) = (None, false);
     loop {
-        let audit_due = tokio::select! {
+        tokio::select! {
             () = stop.cancelled() => return,
-            () = core.repairs.changed.notified() => false,
-            () = async { match next { Some(at) => sleep_until(at).await, None => std::future::pending().await } } => false,
-            _ = audits.tick() => true,
-        };
-        next = match pass(&core, &mut sweeper, audit_due).await {
-            Ok(next) => next,
+            () = core.repairs.changed.notified() => {}
+            () = async { match next { Some(at) => sleep_until(at).await, None => std::future::pending().await } } => {}
+            _ = audits.tick() => audit_due = true,
+        }
+        match pass(&core, &mut sweeper, audit_due).await {
+            Ok(at) => (next, audit_due) = (at, false),
             Err(error) => {
-                tracing::warn!(error = %error, source = ?std::error::Error::source(&error), "the log cannot be read for repairs, trying again");
-                Some(Instant::now() + RETRY_AFTER)
+                tracing::warn!(
+                    error = %error,
+                    source = ?std::error::Error::source(&error),
+                    "the log cannot be read for repairs, trying again"
+                );
+                tokio::select! {
+                    () = stop.cancelled() => return,
+                    () = sleep(RETRY_AFTER) => next = Some(Instant::now()),
+                }
             }
-        };
+        }
     }
 }
 
@@ -144,17 +161,22 @@ async fn pass(
         mend::mend(core).await
     };
     match swept.await {
-        Ok(next) => {
-            waiting.into_iter().for_each(|done| done.send(()).unwrap_or(()));
-            let later = core.repairs.lock().sweep.is_some().then(|| sweeper.next());
+        Ok((next, more)) => {
+            if more {
+                // What the sweep found is not all fetched yet.
+                core.repairs.lock().waiting.extend(waiting);
+            } else {
+                waiting.into_iter().for_each(|done| done.send(()).unwrap_or(()));
+            }
+            let wanted = core.repairs.lock();
+            let later = (wanted.sweep.is_some() || !wanted.waiting.is_empty()).then(|| sweeper.next());
             Ok([next, later, sweeper.suspects_due()].into_iter().flatten().min())
         }
         Err(error) => {
             let mut wanted = core.repairs.lock();
-            wanted.sweep = match (wanted.sweep, sweep) {
-                (Some(one), Some(other)) => Some(one.min(other)),
-                (one, other) => one.or(other),
-            };
+            if let Some(since) = sweep {
+                wanted.sweep_since(since);
+            }
             wanted.waiting.extend(waiting);
             Err(error)
         }

@@ -1,8 +1,7 @@
 //! One task that brings what was committed here to the nodes that have sessions for it, in commit order.
 
 use std::collections::HashMap;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -30,7 +29,7 @@ const MAX_PACKET: usize = 256 * 1024;
 const PUBLISH_WITHIN: Duration = Duration::from_secs(1);
 
 /// A peer that has not read the node table for this long has lost its lease and will sweep anyway: longer than a lease
-/// and a half, in milliseconds.
+/// and a half, in milliseconds. So long `dirty_since` stays in the node's row after the last failure.
 const DIRTY_FOR: Millis = 10_000;
 
 /// An entry that is in the log and in its timeline here.
@@ -45,8 +44,8 @@ pub(crate) struct Routed {
 /// What the router is given.
 #[derive(Debug)]
 pub(crate) enum Work {
-    /// Entries in commit order.
-    Entries(Vec<Routed>),
+    /// Entries in commit order, and when they were committed at the latest, by the database's clock.
+    Entries(Vec<Routed>, Millis),
     /// Frames that are not in the log, for whoever is in these conversations.
     Events(Vec<(ConversationId, Bytes)>),
 }
@@ -55,27 +54,30 @@ pub(crate) enum Work {
 #[derive(Debug)]
 pub(crate) struct Router {
     queue: mpsc::Sender<Work>,
-    trouble: Trouble,
+    trouble: Mutex<Option<Trouble>>,
 }
 
-/// Since when publishes may have been lost, and when that was last so, by the database's clock; 0: never.
-#[derive(Debug, Default)]
+/// Publishes that may have been lost.
+#[derive(Debug, Clone, Copy)]
 struct Trouble {
-    since: AtomicI64,
-    last: AtomicI64,
+    /// Since when, by the database's clock.
+    since: Millis,
+    /// When the node's row had said so after the last failure.
+    told: Option<Millis>,
 }
 
 impl Router {
     /// Makes the queue.
     pub(crate) fn new() -> (Self, mpsc::Receiver<Work>) {
         let (queue, work) = mpsc::channel(QUEUE);
-        (Self { queue, trouble: Trouble::default() }, work)
+        (Self { queue, trouble: Mutex::default() }, work)
     }
 
     /// Queues what was committed.
     pub(crate) fn route(&self, core: &Core, entries: Vec<Routed>) {
-        if !entries.is_empty() && self.queue.try_send(Work::Entries(entries)).is_err() {
-            self.failed(core, "the router's queue is full");
+        let now = core.lease.database_now();
+        if !entries.is_empty() && self.queue.try_send(Work::Entries(entries, now)).is_err() {
+            self.failed(core, now, "the router's queue is full");
         }
     }
 
@@ -89,31 +91,42 @@ impl Router {
     /// Returns since when this node's publishes may have been lost, for its lease row, until every peer has swept or
     /// lost its lease.
     pub(crate) fn dirty_since(&self, now: Millis) -> Option<Millis> {
-        let since = self.trouble.since.load(Ordering::Acquire);
-        if since != 0 && now - self.trouble.last.load(Ordering::Acquire) > DIRTY_FOR {
-            self.trouble.since.store(0, Ordering::Release);
-            return None;
-        }
-        (since != 0).then_some(since)
+        let mut trouble = self.trouble();
+        trouble.take_if(|trouble| trouble.told.is_some_and(|told| now - told > DIRTY_FOR));
+        trouble.map(|trouble| trouble.since)
     }
 
-    fn failed(&self, core: &Core, why: &str) {
+    /// Notes that the node's row says so.
+    pub(crate) fn dirty_told(&self, now: Millis) {
+        if let Some(trouble) = self.trouble().as_mut() {
+            trouble.told.get_or_insert(now);
+        }
+    }
+
+    /// Notes that what was committed since then may not reach other nodes: they and this one look into the log.
+    pub(super) fn failed(&self, core: &Core, committed: Millis, why: &str) {
         counter!(telemetry::PUBLISH_FAILURES).increment(1);
-        let now = core.lease.database_now();
-        self.trouble.last.store(now, Ordering::Release);
-        let first =
-            self.trouble.since.compare_exchange(0, now - PUBLISH_SLACK, Ordering::AcqRel, Ordering::Acquire).is_ok();
+        let since = committed - COMMIT_SLACK;
+        let first = {
+            let mut trouble = self.trouble();
+            let earlier = trouble.map_or(since, |trouble| trouble.since.min(since));
+            trouble.replace(Trouble { since: earlier, told: None }).is_none_or(|trouble| earlier < trouble.since)
+        };
         if first {
             tracing::warn!(why, "a publish failed, peers are asked to sweep");
             core.lease.beat_now();
         }
-        core.repairs.sweep(now - PUBLISH_SLACK);
+        core.repairs.sweep(since);
+    }
+
+    fn trouble(&self) -> MutexGuard<'_, Option<Trouble>> {
+        self.trouble.lock().expect("no code panics while it holds it")
     }
 }
 
-/// What failed now was committed at most this much earlier, in milliseconds: the queue, the presence query and the
-/// publish together.
-const PUBLISH_SLACK: Millis = 5_000;
+/// What is known to be committed now was stamped at most this much earlier, in milliseconds: as far as an append
+/// transaction can last.
+const COMMIT_SLACK: Millis = 5_000;
 
 /// Runs the router until the node stops and the queue is empty.
 pub(crate) async fn run(core: Arc<Core>, mut work: mpsc::Receiver<Work>, stop: CancellationToken) {
@@ -128,16 +141,20 @@ pub(crate) async fn run(core: Arc<Core>, mut work: mpsc::Receiver<Work>, stop: C
             }
         }
         let (mut entries, mut events) = (Vec::new(), Vec::new());
+        let mut committed: Option<Millis> = None;
         for batch in batches.drain(..) {
             match batch {
-                Work::Entries(more) => entries.extend(more),
+                Work::Entries(more, at) => {
+                    committed.get_or_insert(at);
+                    entries.extend(more);
+                }
                 Work::Events(more) => events.extend(more),
             }
         }
-        if let Err(why) = route(&core, entries, events).await {
-            core.router.failed(&core, &why);
+        if let (Err(why), Some(committed)) = (route(&core, entries, events).await, committed) {
+            core.router.failed(&core, committed, &why);
             if core.bus.state().borrow().is_connected() {
-                ask_peers_to_sweep(&core, core.lease.database_now() - PUBLISH_SLACK).await;
+                ask_peers_to_sweep(&core, committed - COMMIT_SLACK).await;
             }
         }
     }

@@ -59,7 +59,7 @@ impl Sweeper {
             core.timelines.due(head.conversation);
         }
         for (conversation, user) in changes.members {
-            if core.locals.has(user) && !core.timelines.holds_user(conversation, user) {
+            if core.locals.lacking(user, conversation) != (0, 0) {
                 core.repairs.adopt_users(conversation, [user]);
             }
         }

@@ -51,7 +51,8 @@ pub(crate) struct Passed {
     pub(crate) overflowed: bool,
     /// How long the oldest parked entry had waited when its predecessor came.
     pub(crate) waited: Option<Duration>,
-    /// Users whose join was passed on: their other sessions belong into the timeline now.
+    /// Users whose membership is to be looked up, because their sessions may belong into the timeline or out of it:
+    /// whose join was passed on, and whose join or leave is not passed on since the log was read behind it.
     pub(crate) joined: Vec<UserId>,
 }
 
@@ -146,6 +147,12 @@ impl Timeline {
         self.attached.iter().map(|other| &other.session)
     }
 
+    /// Returns those who get events that are not in the log: not whoever still has to be let in.
+    pub(super) fn listeners(&self) -> impl Iterator<Item = &Arc<LocalSession>> {
+        let let_in = |other: &&Attachment| other.buffer.is_none() || other.floor > 0;
+        self.attached.iter().filter(let_in).map(|other| &other.session)
+    }
+
     /// Returns the last seq that was passed on, once the log was read.
     pub(super) fn position(&self) -> Option<Seq> {
         self.next.map(|next| next - 1)
@@ -169,7 +176,18 @@ impl Timeline {
         for buffer in self.attached.iter_mut().filter_map(|attachment| attachment.buffer.as_mut()) {
             buffer.from.get_or_insert(next);
         }
-        !self.parked.is_empty()
+        // Whatever had waited may be above the head, or was dropped since there was too much of it.
+        let hole = self.parked_since.is_some();
+        if self.parked.is_empty() {
+            self.parked_since = None;
+        }
+        hole
+    }
+
+    /// Notes that everything up to the head was fetched just now. What waits still waits for what is on its way, for as
+    /// long as anything else that waits: without that, the log would be asked again at once, and again.
+    pub(super) fn fetched(&mut self) {
+        self.parked_since = (!self.parked.is_empty()).then(Instant::now);
     }
 
     /// Marks a seq as a session's own, so that it is not sent to it. `false`: the session is not here.
@@ -179,9 +197,13 @@ impl Timeline {
             return false;
         };
         let outbox = &attachment.session.outbox;
+        if ahead && seq > attachment.floor {
+            attachment.own.push(seq);
+        }
         match attachment.buffer {
-            _ if ahead => attachment.own.push(seq),
+            // The log may give it to the session before the timeline has got so far.
             Some(_) => outbox.own_while_reading(conversation, seq),
+            None if ahead => {}
             None => outbox.own(conversation, seq),
         }
         true
@@ -191,21 +213,31 @@ impl Timeline {
     pub(super) fn feed(&mut self, conversation: ConversationId, entry: Entry) -> Passed {
         let mut passed = Passed::default();
         match self.next {
-            Some(next) if entry.seq < next => {}
+            Some(next) if entry.seq < next => passed.look_up(&entry),
             Some(next) if entry.seq == next => {
                 self.pass(conversation, entry, &mut passed);
                 self.pass_parked(conversation, &mut passed);
             }
-            _ => self.park(entry, &mut passed),
+            Some(_) => self.park(entry, &mut passed),
+            None => {
+                passed.look_up(&entry);
+                self.park(entry, &mut passed);
+            }
         }
         passed
     }
 
     /// Opens a buffer for a session that is about to read the log. `false`: it is not here.
-    pub(super) fn open_buffer(&mut self, number: SessionNumber) -> bool {
+    pub(super) fn open_buffer(&mut self, conversation: ConversationId, number: SessionNumber) -> bool {
         let next = self.next;
-        let attachment = self.attached.iter_mut().find(|other| other.session.number == number);
-        attachment.map(|attachment| attachment.buffer = Some(Buffer::from(next))).is_some()
+        let Some(attachment) = self.attached.iter_mut().find(|other| other.session.number == number) else {
+            return false;
+        };
+        attachment.buffer = Some(Buffer::from(next));
+        for &seq in &attachment.own {
+            attachment.session.outbox.own_while_reading(conversation, seq);
+        }
+        true
     }
 
     /// Takes what a session is to be told before its first message from the log.
@@ -223,6 +255,7 @@ impl Timeline {
         attachment.floor = floor;
         attachment.own.retain(|&seq| seq > floor);
         let Some(buffer) = attachment.buffer.take_if(|buffer| buffer.follows(floor)) else { return Release::Again };
+        attachment.session.outbox.forget_own(conversation);
         for (seq, frame) in buffer.entries.into_iter().filter(|(seq, _)| *seq > floor) {
             match frame {
                 Some(frame) => attachment.send(conversation, seq, frame),
@@ -283,6 +316,15 @@ impl Timeline {
     }
 }
 
+impl Passed {
+    /// Notes an entry that changes a membership and will not be passed on.
+    fn look_up(&mut self, entry: &Entry) {
+        if entry.kind != MessageKind::Text {
+            self.joined.push(entry.from);
+        }
+    }
+}
+
 impl Attachment {
     /// Takes an entry that is next in the timeline.
     fn take(&mut self, conversation: ConversationId, seq: Seq, frame: &Bytes) {
@@ -330,5 +372,86 @@ impl Buffer {
             self.bytes += bytes;
             self.entries.push_back((seq, frame.cloned()));
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{Key, Name};
+    use crate::server::front::Outbox;
+
+    const NUMBER: SessionNumber = 1;
+
+    fn conversation() -> ConversationId {
+        ConversationId::new(1).unwrap()
+    }
+
+    fn session() -> Arc<LocalSession> {
+        let outbox = Arc::new(Outbox::new(64 * 1024));
+        Arc::new(LocalSession::new(NUMBER, UserId::new(1).unwrap(), Name::new("alice").unwrap(), outbox))
+    }
+
+    fn entry(seq: Seq) -> Entry {
+        Entry::encode(Message {
+            conversation: conversation(),
+            seq,
+            from: UserId::new(1).unwrap(),
+            name: Name::new("alice").unwrap(),
+            key: Key::new("k").unwrap(),
+            kind: MessageKind::Text,
+            body: String::new(),
+            at: 0,
+        })
+    }
+
+    /// The appender's part: marks, then feeds.
+    fn commit_own(timeline: &mut Timeline, seq: Seq) {
+        assert!(timeline.mark_own(conversation(), seq, NUMBER));
+        timeline.feed(conversation(), entry(seq));
+    }
+
+    fn read_from_log(session: &LocalSession, seqs: std::ops::RangeInclusive<Seq>) {
+        for seq in seqs {
+            assert!(session.outbox.message_from_log(conversation(), seq, entry(seq).frame));
+        }
+    }
+
+    fn given(session: &LocalSession) -> Vec<Seq> {
+        let mut frames = VecDeque::new();
+        session.outbox.take(&mut frames, usize::MAX, usize::MAX);
+        session.outbox.written(frames.iter().map(Bytes::len).sum());
+        let seq = |frame: &Bytes| match ServerFrame::parse(frame) {
+            Ok(ServerFrame::Message(message)) => message.seq,
+            other => panic!("{other:?}"),
+        };
+        frames.iter().map(seq).collect()
+    }
+
+    #[test]
+    fn a_session_that_reads_the_log_leaves_out_what_it_sends_meanwhile() {
+        let (mut timeline, session) = (Timeline::default(), session());
+        assert!(timeline.attach(conversation(), &session, None));
+        // The timeline does not know yet where it stands.
+        commit_own(&mut timeline, 2);
+        read_from_log(&session, 1..=2);
+        assert_eq!(timeline.release(conversation(), NUMBER, 2), Release::Live);
+        commit_own(&mut timeline, 3);
+        timeline.feed(conversation(), entry(4));
+        assert_eq!(given(&session), [1, 4]);
+    }
+
+    #[test]
+    fn a_session_that_reads_the_log_leaves_out_what_waits_for_a_predecessor() {
+        let (mut timeline, session) = (Timeline::default(), session());
+        assert!(timeline.attach(conversation(), &session, None));
+        assert_eq!(timeline.release(conversation(), NUMBER, 5), Release::Live);
+        commit_own(&mut timeline, 7);
+        assert!(timeline.open_buffer(conversation(), NUMBER));
+        read_from_log(&session, 6..=7);
+        timeline.feed(conversation(), entry(6));
+        assert_eq!(timeline.release(conversation(), NUMBER, 7), Release::Live);
+        timeline.feed(conversation(), entry(8));
+        assert_eq!(given(&session), [6, 8]);
     }
 }

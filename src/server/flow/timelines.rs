@@ -47,7 +47,7 @@ pub(crate) enum Fed {
     Unknown,
     /// The timeline took it. The users are those whose join was passed on.
     Taken {
-        /// Users whose other sessions belong into the timeline now.
+        /// Users whose membership is to be looked up.
         joined: Vec<UserId>,
         /// The entry waits for a predecessor: somebody must look after the hole.
         parked: bool,
@@ -144,17 +144,35 @@ impl Timelines {
         Fed::Taken { joined: passed.joined, parked: passed.parked || passed.overflowed, stranger }
     }
 
-    /// Queues an event for every session in a timeline.
+    /// Gives an entry that was fetched from the log to its timeline. Returns the users whose membership is to be looked
+    /// up.
+    pub(crate) fn feed_from_log(&self, conversation: ConversationId, entry: Entry) -> Vec<UserId> {
+        let mut shard = self.shard(conversation);
+        let Some(timeline) = shard.get_mut(&conversation) else { return Vec::new() };
+        let mut passed = timeline.feed(conversation, entry);
+        if timeline.is_empty() {
+            shard.remove(&conversation);
+        }
+        drop(shard);
+        // Only predecessors that come by themselves say how long one should wait for them.
+        passed.waited = None;
+        self.note(conversation, &passed);
+        passed.joined
+    }
+
+    /// Queues an event for every session that listens to a timeline.
     pub(crate) fn event(&self, conversation: ConversationId, frame: &Bytes) {
         if let Some(timeline) = self.shard(conversation).get(&conversation) {
-            let welcomed = timeline.sessions().filter(|session| session.welcomed.load(Ordering::Acquire));
+            let welcomed = timeline.listeners().filter(|session| session.welcomed.load(Ordering::Acquire));
             welcomed.for_each(|session| session.outbox.event(frame.clone()));
         }
     }
 
     /// Opens a buffer for a session that is about to read the log. `false`: it is not in the timeline.
     pub(crate) fn open_buffer(&self, conversation: ConversationId, number: SessionNumber) -> bool {
-        self.shard(conversation).get_mut(&conversation).is_some_and(|timeline| timeline.open_buffer(number))
+        self.shard(conversation)
+            .get_mut(&conversation)
+            .is_some_and(|timeline| timeline.open_buffer(conversation, number))
     }
 
     /// Makes a session live that has been given everything up to `floor` from the log.
@@ -190,6 +208,13 @@ impl Timelines {
         self.holes().due.insert(conversation);
     }
 
+    /// Notes that a conversation was just fetched up to its head.
+    pub(crate) fn fetched(&self, conversation: ConversationId) {
+        if let Some(timeline) = self.shard(conversation).get_mut(&conversation) {
+            timeline.fetched();
+        }
+    }
+
     /// Closes the sessions of a timeline whose log went back, and forgets it.
     pub(crate) fn reset(&self, conversation: ConversationId) {
         let Some(timeline) = self.shard(conversation).remove(&conversation) else { return };
@@ -202,20 +227,23 @@ impl Timelines {
     /// Returns the holes that have waited long enough, as (conversation, last seq before the hole), and when the next
     /// one will have.
     pub(crate) fn take_due(&self, now: Instant) -> (Vec<(ConversationId, Seq)>, Option<Instant>) {
-        let (mut due, waiting, patience) = {
+        let (mut due, mut waiting, patience) = {
             let mut holes = self.holes();
             let patience = (holes.skew * 2).clamp(MIN_PATIENCE, MAX_PATIENCE);
-            (std::mem::take(&mut holes.due), holes.waiting.clone(), patience)
+            (std::mem::take(&mut holes.due), std::mem::take(&mut holes.waiting), patience)
         };
         let mut next: Option<Instant> = None;
-        for conversation in waiting {
+        // The list was taken before the timelines are asked: one that begins to wait meanwhile adds itself anew.
+        waiting.retain(|&conversation| {
             let since = self.shard(conversation).get(&conversation).and_then(Timeline::parked_since);
-            match since {
-                None => _ = self.holes().waiting.remove(&conversation),
-                Some(since) if since + patience <= now => _ = due.insert(conversation),
-                Some(since) => next = Some(next.map_or(since + patience, |at| at.min(since + patience))),
+            match since.map(|since| since + patience) {
+                None => return false,
+                Some(at) if at <= now => _ = due.insert(conversation),
+                Some(at) => next = Some(next.map_or(at, |first| first.min(at))),
             }
-        }
+            true
+        });
+        self.holes().waiting.extend(waiting);
         let due = due.into_iter().filter_map(|conversation| Some((conversation, self.position(conversation)?)));
         (due.collect(), next)
     }

@@ -20,6 +20,8 @@ use super::rate::{Admission, Rate};
 use super::session::{Handled, Session, Work};
 use crate::protocol::{CloseReason, Codec, ErrorCode, Line, MAX_CLIENT_LINE, Malformed, Request, RequestBody};
 use crate::server::core::Core;
+use crate::server::flow::LocalSession;
+use crate::server::service;
 
 /// Read at once.
 const READ_BYTES: usize = 16 * 1024;
@@ -33,7 +35,7 @@ const WRITE_FRAMES: usize = 64;
 const WRITE_BYTES: usize = 256 * 1024;
 
 /// How long a connection that closes may take to hand over what is queued.
-const LINGER: Duration = Duration::from_secs(2);
+const LINGER: Duration = Duration::from_secs(4);
 
 /// How long a client that has stopped sending may wait for answers.
 const HALF_CLOSED: Duration = Duration::from_secs(10);
@@ -52,6 +54,7 @@ pub(super) async fn run(core: Arc<Core>, stream: TcpStream) {
     let connection = Connection {
         session: Some(Session::new(Arc::clone(&core), Arc::clone(&outbox))),
         working: None,
+        member: None,
         codec: Codec::new(MAX_CLIENT_LINE),
         waiting: VecDeque::new(),
         waiting_bytes: 0,
@@ -76,6 +79,8 @@ struct Connection {
     /// Away while it works.
     session: Option<Session>,
     working: Option<Working>,
+    /// Who has logged in, also while the session works.
+    member: Option<Arc<LocalSession>>,
     codec: Codec,
     waiting: VecDeque<(usize, Result<Request, Malformed>)>,
     waiting_bytes: usize,
@@ -103,6 +108,10 @@ impl Connection {
             if self.write().is_err() || self.is_over() {
                 return;
             }
+            if self.may_take_more() {
+                // Writing has made room for what had to wait, and nothing else would come back to it.
+                continue;
+            }
             let deadline = self.deadline();
             let reads = self.reads();
             let writes = !self.unsent.is_empty();
@@ -117,6 +126,7 @@ impl Connection {
             match woken {
                 Woken::Worked(session) => {
                     self.working = None;
+                    self.member = session.member();
                     self.session = Some(session);
                 }
                 Woken::Readable => {
@@ -125,7 +135,11 @@ impl Connection {
                     }
                 }
                 Woken::Writable | Woken::Outbox => {}
-                Woken::Time => self.check_time(),
+                Woken::Time => {
+                    if self.check_time() {
+                        return;
+                    }
+                }
             }
         }
     }
@@ -185,8 +199,9 @@ impl Connection {
             // Confirmations are cumulative: they go on while requests wait, so that a client that writes before it
             // reads is not stuck.
             if let Ok(Request { body: RequestBody::Received { conversation, seq }, .. }) = &request
-                && self.session.as_ref().is_some_and(|session| session.received(*conversation, *seq))
+                && let Some(member) = &self.member
             {
+                service::received(&self.core, member, *conversation, *seq);
                 continue;
             }
             self.waiting_bytes += bytes;
@@ -195,6 +210,12 @@ impl Connection {
         if self.waiting.is_empty() && self.waiting.capacity() > 0 {
             self.waiting = VecDeque::new();
         }
+    }
+
+    /// Tells whether a request waits that can be taken now.
+    fn may_take_more(&self) -> bool {
+        let can = self.session.is_some() && self.outbox.closing().is_none() && !self.outbox.is_half_full();
+        can && !self.waiting.is_empty()
     }
 
     fn reads(&self) -> bool {
@@ -264,13 +285,14 @@ impl Connection {
     /// Tells whether there is nothing more to do for this connection.
     fn is_over(&mut self) -> bool {
         if self.outbox.closing().is_some() {
-            self.closing_at.get_or_insert_with(Instant::now);
-            return self.unsent.is_empty();
+            let given_up = self.closing_at.get_or_insert_with(Instant::now).elapsed() >= LINGER;
+            // The closing frame may have been queued since the last write.
+            return given_up || self.unsent.is_empty() && self.outbox.is_sealed() && self.outbox.is_drained();
         }
-        // A client that has only closed its sending side still gets its answers.
-        let busy = self.working.is_some() || !self.waiting.is_empty() || !self.unsent.is_empty();
-        let sending = self.session.as_ref().is_none_or(Session::is_sending);
-        self.eof_at.is_some() && !busy && !sending
+        // A client that has only closed its sending side still gets its answers; the last one may have been queued since
+        // the last write.
+        let busy = self.working.is_some() || !self.waiting.is_empty() || self.outbox.is_promising();
+        self.eof_at.is_some() && !busy && self.unsent.is_empty() && self.outbox.is_drained()
     }
 
     fn deadline(&self) -> Instant {
@@ -291,16 +313,16 @@ impl Connection {
         deadline
     }
 
-    fn check_time(&mut self) {
+    /// Closes what has taken too long. Returns whether there is nothing more to wait for.
+    fn check_time(&mut self) -> bool {
         let now = Instant::now();
         let limits = &self.core.limits;
         if self.closing_at.is_some_and(|at| at + LINGER <= now) || self.eof_at.is_some_and(|at| at + HALF_CLOSED <= now)
         {
-            self.unsent.clear();
-            self.waiting.clear();
-            self.working = None;
             self.outbox.close(CloseReason::Slow, 0, None);
-        } else if !self.unsent.is_empty() && self.written_at + limits.slow_after <= now {
+            return true;
+        }
+        if !self.unsent.is_empty() && self.written_at + limits.slow_after <= now {
             self.outbox.close(CloseReason::Slow, 0, None);
         } else if self.heard_at + limits.idle <= now {
             self.outbox.close(CloseReason::Idle, 0, None);
@@ -309,6 +331,7 @@ impl Connection {
         {
             self.outbox.close(CloseReason::HandshakeTimeout, 0, None);
         }
+        false
     }
 }
 

@@ -38,8 +38,13 @@ struct State {
     own: HashSet<(ConversationId, Seq)>,
     /// Events other than messages were dropped: the client is owed a fresh picture.
     stale: bool,
-    closing: Option<(CloseReason, u64)>,
+    closing: Option<CloseReason>,
+    /// The `closing` frame, until everything that was promised has been answered.
+    farewell: Option<Bytes>,
+    /// Nothing is queued any more.
     sealed: bool,
+    /// Answers that are promised: what they answer is on its way to the log.
+    promised: usize,
     /// The writer has been told of the queue and has not taken from it since.
     told: bool,
 }
@@ -80,9 +85,29 @@ impl Outbox {
         self.changed.notified().await;
     }
 
-    /// Wakes whoever waits for a change although the queue is as it was.
-    pub(crate) fn nudge(&self) {
-        self.changed.notify_one();
+    /// Promises an answer from the message path: closing waits for it.
+    pub(crate) fn promise(&self) {
+        self.lock().promised += 1;
+    }
+
+    /// Queues a promised answer.
+    pub(crate) fn keep_promise(&self, frame: &ServerFrame) {
+        let frame = frame.to_line();
+        let mut state = self.lock();
+        if !state.sealed {
+            self.push(&mut state, Item::Reply(frame));
+        }
+        state.promised -= 1;
+        if state.promised == 0 {
+            self.part(&mut state);
+            // A client that has closed its side waits for nothing else.
+            self.changed.notify_one();
+        }
+    }
+
+    /// Tells whether answers are promised.
+    pub(crate) fn is_promising(&self) -> bool {
+        self.lock().promised > 0
     }
 
     /// Queues a reply. Never dropped.
@@ -109,6 +134,7 @@ impl Outbox {
         } else {
             Self::drop_events(&mut state);
             state.stale = true;
+            self.changed.notify_one();
         }
     }
 
@@ -162,6 +188,19 @@ impl Outbox {
         self.lock().own.insert((conversation, seq));
     }
 
+    /// Tells whether reading a seq from the log would leave it out as the session's own.
+    pub(crate) fn is_own(&self, conversation: ConversationId, seq: Seq) -> bool {
+        self.lock().own.contains(&(conversation, seq))
+    }
+
+    /// Notes that nothing of a conversation is read from the log any more.
+    pub(crate) fn forget_own(&self, conversation: ConversationId) {
+        let mut state = self.lock();
+        if !state.own.is_empty() && !state.behind.contains_key(&conversation) {
+            state.own.retain(|(of, _)| *of != conversation);
+        }
+    }
+
     /// Puts a conversation behind from `seq` on.
     pub(crate) fn fall_behind(&self, conversation: ConversationId, seq: Seq) {
         self.lock().behind.entry(conversation).and_modify(|from| *from = seq.min(*from)).or_insert(seq);
@@ -178,9 +217,15 @@ impl Outbox {
         self.lock().behind.remove(&conversation)
     }
 
-    /// Tells whether any conversation is behind.
+    /// Tells whether anything was dropped that has to be made good.
     pub(crate) fn is_behind(&self) -> bool {
-        !self.lock().behind.is_empty()
+        let state = self.lock();
+        state.stale || !state.behind.is_empty()
+    }
+
+    /// Tells whether the writer has taken everything.
+    pub(crate) fn is_drained(&self) -> bool {
+        self.lock().queue.iter().all(|item| item.frame().is_none())
     }
 
     /// Tells once that events other than messages were dropped.
@@ -201,15 +246,17 @@ impl Outbox {
         }
     }
 
-    /// Queues the `closing` frame behind everything else; the connection closes when it is written. The first reason
-    /// wins.
+    /// Queues the `closing` frame behind everything else, promised answers too; the connection closes when it is
+    /// written. The first reason wins.
     pub(crate) fn close(&self, reason: CloseReason, after_ms: u64, id: Option<RequestId>) {
         let mut state = self.lock();
         if state.closing.is_none() {
-            state.closing = Some((reason, after_ms));
+            state.closing = Some(reason);
             let frame = ServerFrame::Closing { id, close: Close::new(reason, after_ms) };
-            self.push(&mut state, Item::Reply(frame.to_line()));
-            state.sealed = true;
+            state.farewell = Some(frame.to_line());
+            if state.promised == 0 {
+                self.part(&mut state);
+            }
         }
         drop(state);
         self.changed.notify_one();
@@ -217,7 +264,12 @@ impl Outbox {
 
     /// Returns the reason to close, once there is one.
     pub(crate) fn closing(&self) -> Option<CloseReason> {
-        self.lock().closing.map(|(reason, _)| reason)
+        self.lock().closing
+    }
+
+    /// Tells whether the `closing` frame was queued, behind which nothing comes.
+    pub(crate) fn is_sealed(&self) -> bool {
+        self.lock().sealed
     }
 
     /// Moves frames to the writer, at least one if there is any, at most `bytes` or `frames` of them. The writer calls
@@ -250,13 +302,21 @@ impl Outbox {
         }
     }
 
+    /// Queues the `closing` frame, if it waits.
+    fn part(&self, state: &mut State) {
+        if let Some(frame) = state.farewell.take() {
+            self.push(state, Item::Reply(frame));
+            state.sealed = true;
+        }
+    }
+
     fn push(&self, state: &mut State, item: Item) {
         state.bytes += item.frame().map_or(0, Bytes::len);
         state.queue.push_back(item);
         if state.bytes > self.limit.saturating_mul(8).max(MAX_REPLIES) && state.closing.is_none() {
             // Requests wait while the outbox is half full: only a client that never reads comes here.
             state.queue.clear();
-            state.closing = Some((CloseReason::Slow, 0));
+            state.closing = Some(CloseReason::Slow);
             state.sealed = true;
         }
         // The writer takes until nothing is left, so it need be told only once in between.
@@ -381,6 +441,18 @@ mod tests {
         let outbox = Outbox::new(100);
         outbox.message(conversation(1), 1, frame(500));
         assert_eq!(drain(&outbox), 1);
+    }
+
+    #[test]
+    fn the_closing_frame_waits_for_promised_answers() {
+        let outbox = Outbox::new(100);
+        outbox.promise();
+        outbox.promise();
+        outbox.close(CloseReason::Shutdown, 0, None);
+        outbox.keep_promise(&ServerFrame::Pong { id: None });
+        assert_eq!((drain(&outbox), outbox.is_sealed()), (1, false));
+        outbox.keep_promise(&ServerFrame::Pong { id: None });
+        assert_eq!((drain(&outbox), outbox.is_sealed()), (2, true), "the answer and the closing frame");
     }
 
     #[test]

@@ -3,10 +3,9 @@
 use std::sync::Arc;
 
 use super::outbox::Outbox;
-use crate::model::{ConversationId, Seq};
 use crate::protocol::{CloseReason, ErrorCode, Malformed, Request, RequestBody, RequestId, ServerFrame};
 use crate::server::core::Core;
-use crate::server::flow;
+use crate::server::flow::{self, LocalSession};
 use crate::server::service::{self, LoginFailure, Member, Sending, ServiceError};
 use crate::telemetry;
 use metrics::counter;
@@ -55,14 +54,9 @@ impl Session {
         self.member.is_some()
     }
 
-    /// Tells whether messages of this session are on their way to the log.
-    pub(super) fn is_sending(&self) -> bool {
-        self.member.as_ref().is_some_and(|member| member.session().is_sending())
-    }
-
-    /// Takes a cumulative confirmation, which may overtake requests that wait. `false`: nobody has logged in.
-    pub(super) fn received(&self, conversation: ConversationId, seq: Seq) -> bool {
-        self.member.as_ref().map(|member| service::received(&self.core, member.session(), conversation, seq)).is_some()
+    /// Returns who has logged in.
+    pub(super) fn member(&self) -> Option<Arc<LocalSession>> {
+        self.member.as_ref().map(|member| Arc::clone(member.session()))
     }
 
     /// Answers a line that is no request.

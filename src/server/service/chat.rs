@@ -1,5 +1,4 @@
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use super::error::ServiceError;
 use crate::model::store::{History, Page};
@@ -33,7 +32,7 @@ pub(crate) fn send(
     if target == (SendTarget::User { to: session.user }) {
         return Err(ServiceError::new(ErrorCode::Conflict, "a message goes to somebody else"));
     }
-    session.in_flight.fetch_add(1, Ordering::AcqRel);
+    session.outbox.promise();
     let answer = Answer::Session(Arc::clone(session), id);
     let (sender, name, kind) = (session.user, session.name.clone(), MessageKind::Text);
     let post = Post { sender, name, key, target, kind, body, answer };

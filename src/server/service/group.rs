@@ -46,8 +46,9 @@ pub(crate) async fn join(
     } else if attached {
         session.outbox.fall_behind(conversation, joined_seq + 1);
     }
-    joined?;
+    // Whatever the answer is: the log may have the join without knowing it, or another session's.
     core.repairs.adopt_users(conversation, [session.user]);
+    joined?;
     let found = core.store.group(conversation).await?;
     let mut group = found.ok_or_else(|| ServiceError::not_found("there is no such group"))?;
     if joined_seq > 0 {

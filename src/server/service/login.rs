@@ -11,7 +11,7 @@ use tokio::time::timeout;
 
 use super::account::authenticate;
 use super::error::ServiceError;
-use crate::model::store::{Range, StoreError};
+use crate::model::store::{NodeState, Range, StoreError};
 use crate::model::{ConversationId, Membership, Seq};
 use crate::protocol::{CloseReason, ErrorCode, Login, MemberMore, RequestId, ServerFrame};
 use crate::server::core::Core;
@@ -83,6 +83,10 @@ pub(crate) async fn login(
     let committed = core.presence.arrive(user.id);
     let member = Member { core: Arc::clone(core), session };
     gauge!(telemetry::SESSIONS).increment(1);
+    // Whoever is not among the sessions that a stopping node sends away sees here that it stops.
+    if core.lease.state() != NodeState::Ready {
+        return Err(LoginFailure::Closed(CloseReason::Shutdown));
+    }
     let unavailable = || ServiceError::new(ErrorCode::Unavailable, "the log does not answer, try again");
     timeout(PATIENCE, committed).await.map_err(|_| unavailable())?;
     let memberships = enter(core, &member.session).await?;
@@ -121,6 +125,8 @@ async fn enter(core: &Core, session: &Arc<LocalSession>) -> Result<Vec<Membershi
     let still: HashSet<ConversationId> = memberships.iter().map(|membership| membership.conversation).collect();
     for &conversation in listed.difference(&still) {
         core.timelines.detach(conversation, session.number);
+        // Unless they have come back meanwhile.
+        core.repairs.adopt_users(conversation, [session.user]);
     }
     if holes {
         core.repairs.holes();

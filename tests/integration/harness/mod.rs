@@ -3,14 +3,20 @@
 
 #![cfg_attr(not(feature = "redis"), allow(dead_code, unused_imports, reason = "only the tests of Redis use all of it"))]
 
+pub(crate) mod cluster;
 mod eventually;
 pub(crate) mod nginx;
 mod ports;
 #[cfg(feature = "redis")]
 pub(crate) mod redis;
+mod user;
+mod wire;
 
+pub(crate) use cluster::on_each_bus;
 pub(crate) use eventually::eventually;
 pub(crate) use ports::free_port;
+pub(crate) use user::{PASSWORD, Sent, User, register};
+pub(crate) use wire::{ANY, Wire, fits};
 
 /// Says loudly that a case is skipped, or fails it where brokers are required.
 pub(crate) fn skip(what: &str, get: &str) {

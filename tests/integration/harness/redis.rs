@@ -1,10 +1,12 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process};
+use switchboard::bus::config::{BrokerUrl, RedisConfig};
+use switchboard::bus::{BusConfig, BusKind, MessageBus, connect};
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -32,6 +34,19 @@ impl RedisServer {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let server = Self { program, port: free_port(), folder, child: Mutex::new(None) };
         server.start().await;
+        Some(server)
+    }
+
+    /// Returns a server that tests share, none of which may break it; it ends with the last of them. `None`: there is
+    /// none, which has been said.
+    pub(crate) async fn shared() -> Option<Arc<Self>> {
+        static SHARED: tokio::sync::Mutex<Weak<RedisServer>> = tokio::sync::Mutex::const_new(Weak::new());
+        let mut shared = SHARED.lock().await;
+        if let Some(server) = shared.upgrade() {
+            return Some(server);
+        }
+        let server = Arc::new(Self::start_new().await?);
+        *shared = Arc::downgrade(&server);
         Some(server)
     }
 
@@ -109,6 +124,13 @@ impl Drop for RedisServer {
     fn drop(&mut self) {
         self.kill();
     }
+}
+
+/// Makes a bus on a Redis. It need not be connected yet.
+pub(crate) async fn bus_at(url: &str) -> Arc<dyn MessageBus> {
+    let config =
+        BusConfig { kind: BusKind::Redis, redis: RedisConfig { url: BrokerUrl::new(url) }, ..BusConfig::default() };
+    connect(&config).await.expect("a good URL")
 }
 
 fn find_program() -> Option<PathBuf> {

@@ -1,0 +1,236 @@
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use switchboard::bus::MessageBus;
+use switchboard::bus::memory::MemoryBroker;
+use switchboard::model::NodeId;
+use switchboard::model::store::{self, Store};
+use switchboard::server::{AuthConfig, LimitsConfig, ListenConfig, Node, NodeBuilder, NodeConfig};
+use tokio::time::timeout;
+
+#[cfg(feature = "redis")]
+use super::redis::{RedisServer, bus_at};
+
+const DEADLINE: Duration = Duration::from_secs(30);
+
+/// What carries messages between the nodes of a test.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Bus {
+    /// A broker in this process.
+    Memory,
+    /// A real Redis that other tests use too.
+    #[cfg(feature = "redis")]
+    Redis,
+    /// A real Redis that the test may break.
+    #[cfg(feature = "redis")]
+    OwnRedis,
+}
+
+/// The broker of a test.
+pub(crate) enum Broker {
+    Memory(MemoryBroker),
+    #[cfg(feature = "redis")]
+    Redis(Arc<RedisServer>),
+    #[cfg(feature = "redis")]
+    Lent(String),
+}
+
+/// How a test wants its cluster.
+#[derive(Debug, Clone)]
+pub(crate) struct Settings {
+    /// How many nodes.
+    pub(crate) nodes: usize,
+    /// What one client may cost.
+    pub(crate) limits: LimitsConfig,
+    /// Whether the nodes start while the broker is away.
+    pub(crate) without_broker: bool,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self { nodes: 2, limits: LimitsConfig::default(), without_broker: false }
+    }
+}
+
+/// Nodes in this process on free ports, each with its own connection to one broker, on one log in memory.
+pub(crate) struct Cluster {
+    /// The log.
+    pub(crate) log: Arc<dyn Store>,
+    /// The broker.
+    pub(crate) broker: Broker,
+    nodes: Vec<Option<Node>>,
+    buses: Vec<Arc<dyn MessageBus>>,
+}
+
+/// Runs a case on a new cluster, which has to stop in order when the case is done. Without the broker it is skipped.
+pub(crate) async fn run(bus: Bus, settings: Settings, case: impl AsyncFnOnce(&mut Cluster)) {
+    let Some(mut cluster) = Cluster::start(bus, settings).await else { return };
+    case(&mut cluster).await;
+    cluster.stop().await;
+}
+
+impl Cluster {
+    async fn start(bus: Bus, settings: Settings) -> Option<Self> {
+        let broker = Broker::start(bus).await?;
+        let log = store::open("memory:").await.expect("a log in memory");
+        let mut cluster = Self { log, broker, nodes: Vec::new(), buses: Vec::new() };
+        if settings.without_broker {
+            cluster.broker.cut();
+        }
+        for _ in 0..settings.nodes {
+            cluster.add_node(&settings).await;
+        }
+        Some(cluster)
+    }
+
+    async fn add_node(&mut self, settings: &Settings) {
+        let bus = self.broker.connect().await;
+        if !settings.without_broker {
+            let mut state = bus.state();
+            let connected = timeout(DEADLINE, state.wait_for(|state| state.is_connected())).await;
+            connected.expect("the bus connects in time").expect("the bus lives");
+        }
+        let any_port = SocketAddr::from(([127, 0, 0, 1], 0));
+        let id = NodeId::new(&name_of(self.nodes.len())).expect("a valid id");
+        let node = NodeBuilder::new(Arc::clone(&self.log), Arc::clone(&bus))
+            .node(NodeConfig { id, ..NodeConfig::default() })
+            .listen(ListenConfig { tcp: any_port, http: any_port })
+            .auth(cheap_passwords())
+            .limits(settings.limits.clone());
+        self.nodes.push(Some(node.start().await.expect("the node starts")));
+        self.buses.push(bus);
+    }
+
+    /// Returns where a node accepts clients.
+    pub(crate) fn tcp(&self, node: usize) -> SocketAddr {
+        self.node(node).tcp()
+    }
+
+    /// Returns where a node answers health checks.
+    pub(crate) fn http(&self, node: usize) -> SocketAddr {
+        self.node(node).http()
+    }
+
+    /// Counts the sessions of a node.
+    pub(crate) fn sessions(&self, node: usize) -> usize {
+        self.node(node).sessions()
+    }
+
+    /// Stops one node. Returns whether it stopped in order.
+    pub(crate) fn stop_node(&mut self, node: usize) -> impl Future<Output = bool> + Send + use<> {
+        let stopping = self.nodes[node].take().expect("the node runs");
+        stopping.stop()
+    }
+
+    fn node(&self, node: usize) -> &Node {
+        self.nodes[node].as_ref().expect("the node runs")
+    }
+
+    async fn stop(self) {
+        for (number, node) in self.nodes.into_iter().enumerate() {
+            if let Some(node) = node {
+                assert!(node.stop().await, "{} did not stop in order", name_of(number));
+            }
+        }
+        for bus in self.buses {
+            drop(bus.close().await);
+        }
+        self.log.close().await;
+    }
+}
+
+/// Returns the id of a node of a test: `node-0`, `node-1`, ..
+pub(crate) fn name_of(node: usize) -> String {
+    format!("node-{node}")
+}
+
+/// Returns the cheapest parameters that argon2 takes: these tests are not about guessing passwords.
+fn cheap_passwords() -> AuthConfig {
+    AuthConfig { argon2_memory_kib: 8, argon2_passes: 1, argon2_lanes: 1, ..AuthConfig::default() }
+}
+
+impl Broker {
+    async fn start(bus: Bus) -> Option<Self> {
+        match bus {
+            Bus::Memory => Some(Self::Memory(MemoryBroker::new())),
+            #[cfg(feature = "redis")]
+            Bus::Redis => match std::env::var("SWITCHBOARD_TEST_REDIS_URL") {
+                Ok(url) if !url.is_empty() => Some(Self::Lent(url)),
+                _ => RedisServer::shared().await.map(Self::Redis),
+            },
+            #[cfg(feature = "redis")]
+            Bus::OwnRedis => RedisServer::start_new().await.map(|server| Self::Redis(Arc::new(server))),
+        }
+    }
+
+    async fn connect(&self) -> Arc<dyn MessageBus> {
+        match self {
+            Self::Memory(broker) => broker.connect(),
+            #[cfg(feature = "redis")]
+            Self::Redis(server) => bus_at(&server.url()).await,
+            #[cfg(feature = "redis")]
+            Self::Lent(url) => bus_at(url).await,
+        }
+    }
+
+    /// Takes the broker away, without warning.
+    pub(crate) fn cut(&self) {
+        match self {
+            Self::Memory(broker) => {
+                broker.refuse(true);
+                broker.disconnect();
+            }
+            #[cfg(feature = "redis")]
+            Self::Redis(server) => server.kill(),
+            #[cfg(feature = "redis")]
+            Self::Lent(_) => panic!("a broker that was lent is not to be broken"),
+        }
+    }
+
+    /// Brings it back.
+    pub(crate) async fn heal(&self) {
+        match self {
+            Self::Memory(broker) => broker.refuse(false),
+            #[cfg(feature = "redis")]
+            Self::Redis(server) => server.start().await,
+            #[cfg(feature = "redis")]
+            Self::Lent(_) => panic!("a broker that was lent is not to be broken"),
+        }
+    }
+
+    /// Returns the broker in this process, with its faults.
+    pub(crate) fn in_memory(&self) -> &MemoryBroker {
+        match self {
+            Self::Memory(broker) => broker,
+            #[cfg(feature = "redis")]
+            _ => panic!("this case is for the broker in memory"),
+        }
+    }
+}
+
+/// Stamps cases on the broker in memory and on a real Redis, each on a cluster of its own.
+macro_rules! on_each_bus {
+    ($($case:ident)*) => { $crate::harness::on_each_bus!($crate::harness::cluster::Settings::default(), Redis; $($case)*); };
+    ($settings:expr, $redis:ident; $($case:ident)*) => {
+        mod memory {
+            $(
+                #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+                async fn $case() {
+                    $crate::harness::cluster::run($crate::harness::cluster::Bus::Memory, $settings, super::$case).await;
+                }
+            )*
+        }
+        #[cfg(feature = "redis")]
+        mod redis {
+            $(
+                #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+                async fn $case() {
+                    $crate::harness::cluster::run($crate::harness::cluster::Bus::$redis, $settings, super::$case).await;
+                }
+            )*
+        }
+    };
+}
+
+pub(crate) use on_each_bus;
