@@ -11,5 +11,6 @@ mod harness;
 mod keys;
 mod layers;
 mod nginx;
+mod protocol_page;
 mod resume;
 mod store;
