@@ -12,5 +12,6 @@ mod keys;
 mod layers;
 mod nginx;
 mod protocol_page;
+mod python;
 mod resume;
 mod store;
