@@ -29,8 +29,7 @@ impl StoreConfig {
             problems.push(("url", error.to_string()));
         }
         if self.retain_days > MAX_RETAIN_DAYS {
-            let message =
-                format!("must be between 0 (for ever) and {MAX_RETAIN_DAYS} days, not {}", self.retain_days);
+            let message = format!("must be between 0 (for ever) and {MAX_RETAIN_DAYS} days, not {}", self.retain_days);
             problems.push(("retain_days", message));
         }
         problems
