@@ -10,8 +10,32 @@ CREATE TABLE users (
     name TEXT NOT NULL,
     -- The name as names are compared.
     folded TEXT NOT NULL UNIQUE,
-    password_hash TEXT NOT NULL
+    password_hash TEXT NOT NULL,
+    token_version INTEGER NOT NULL DEFAULT 0,
+    -- 0 no, 1 yes, 2 for good: the account is deleted.
+    disabled INTEGER NOT NULL DEFAULT 0 CHECK (disabled IN (0, 1, 2))
 ) STRICT;
+
+-- A friendship is two rows, one each way. A request is one: `friend` has asked `user`. So whatever concerns a user is
+-- found under that user.
+CREATE TABLE friends (
+    user INTEGER NOT NULL REFERENCES users (id),
+    friend INTEGER NOT NULL REFERENCES users (id),
+    -- 0 asked, 1 friends.
+    state INTEGER NOT NULL CHECK (state IN (0, 1)),
+    PRIMARY KEY (user, friend),
+    CHECK (user <> friend)
+) STRICT, WITHOUT ROWID;
+
+CREATE INDEX friends_asked ON friends (friend) WHERE state = 0;
+
+-- Whom a user has blocked. Most senders are blocked by nobody, and this order tells so with one look.
+CREATE TABLE blocks (
+    user INTEGER NOT NULL REFERENCES users (id),
+    blocked INTEGER NOT NULL REFERENCES users (id),
+    PRIMARY KEY (blocked, user),
+    CHECK (user <> blocked)
+) STRICT, WITHOUT ROWID;
 
 CREATE TABLE conversations (
     id INTEGER PRIMARY KEY,
@@ -21,10 +45,13 @@ CREATE TABLE conversations (
     changed_at INTEGER NOT NULL,
     owner INTEGER REFERENCES users (id),
     name TEXT NOT NULL DEFAULT '',
+    -- A group's name as names are compared.
+    folded TEXT NOT NULL DEFAULT '',
     description TEXT NOT NULL DEFAULT ''
 ) STRICT;
 
 CREATE INDEX conversations_changed ON conversations (changed_at);
+CREATE INDEX groups_by_name ON conversations (folded) WHERE kind = 1;
 
 -- One direct conversation per pair of users.
 CREATE TABLE directs (

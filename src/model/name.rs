@@ -51,10 +51,17 @@ impl Name {
         &self.0
     }
 
-    /// Returns the text by which names are compared: case folded, then normalized again, because folding can undo NFKC.
+    /// Returns the text by which names are compared.
     pub fn fold(&self) -> String {
-        UniCase::unicode(self.as_str()).to_folded_case().nfkc().collect()
+        fold(self.as_str())
     }
+}
+
+/// Returns the text by which names of users and groups are compared: normalized (NFKC), case folded, then normalized
+/// again, because folding can undo NFKC.
+pub(super) fn fold(text: &str) -> String {
+    let normal: String = text.nfkc().collect();
+    UniCase::unicode(normal).to_folded_case().nfkc().collect()
 }
 
 impl fmt::Display for Name {

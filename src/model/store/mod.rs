@@ -58,10 +58,12 @@ pub trait Store: Debug + Send + Sync + 'static {
     /// Lists users by folded name, `limit` of them after `after`.
     async fn user_list(&self, after: Option<&Name>, limit: usize) -> Result<Vec<User>, StoreError>;
 
-    /// Changes a user's account, and with it raises `token_version`: tokens made before are good no more. `false`: no such user.
+    /// Changes a user's account, and with it raises `token_version`: tokens made before are good no more. `false`: there
+    /// is no such user, or the account is gone ([`UserChange::Deleted`]); nothing has changed then.
     async fn user_change(&self, user: UserId, change: &UserChange) -> Result<bool, StoreError>;
 
-    /// Asks a user to be a friend; when that user has asked already, both are friends from now on.
+    /// Asks a user to be a friend; when that user has asked already, both are friends from now on, whoever has blocked
+    /// whom.
     async fn friend_add(&self, user: UserId, friend: UserId) -> Result<Friendship, StoreError>;
 
     /// Agrees to be a friend. `false`: that user has not asked.
@@ -70,11 +72,12 @@ pub trait Store: Debug + Send + Sync + 'static {
     /// Ends a friendship or takes back or declines a request, in both directions. `false`: there was none.
     async fn friend_remove(&self, user: UserId, friend: UserId) -> Result<bool, StoreError>;
 
-    /// Reads the friends of these users, and who has asked them, by name within a user.
+    /// Reads the friends of these users, and who has asked them, in the order of the users, by name within a user.
     async fn friends(&self, users: &[UserId]) -> Result<Vec<Friend>, StoreError>;
 
-    /// Blocks a user, or ends that. A blocked user's texts to the blocker's direct conversation are [`Outcome::Forbidden`], and
-    /// their requests to be a friend [`Friendship::Forbidden`].
+    /// Blocks a user, or ends that. A blocked user's texts to their direct conversation with the blocker are
+    /// [`Outcome::Forbidden`], and their requests to be a friend [`Friendship::Forbidden`]. A friendship, or a request
+    /// that was made before, stays. Nobody can block themselves or somebody who does not exist; nothing happens then.
     async fn block(&self, user: UserId, other: UserId, blocked: bool) -> Result<(), StoreError>;
 
     /// Finds groups whose folded name begins with the folded prefix, by name, then id.
@@ -168,11 +171,12 @@ pub trait Store: Debug + Send + Sync + 'static {
     /// Tells which of these users have a session anywhere.
     async fn online(&self, users: &[UserId]) -> Result<Vec<UserId>, StoreError>;
 
-    /// Tells on which nodes these users have sessions.
+    /// Tells on which nodes these users have sessions, by user, then node.
     async fn whereabouts(&self, users: &[UserId]) -> Result<Vec<(UserId, NodeId)>, StoreError>;
 
-    /// Deletes entries older than `before`, by the database's clock, at most `limit` of them, and returns how many. Heads and seqs stay as they are;
-    /// a conversation's newest entry is kept. Keys of what was deleted are forgotten.
+    /// Deletes entries older than `before`, by the database's clock, the oldest first, at most `limit` of them, and
+    /// returns how many. Heads and seqs stay as they are; a conversation's newest entry is kept. Keys of what was deleted
+    /// are forgotten. What is left of a conversation has no hole: reads begin at the first entry that is there.
     async fn prune(&self, before: Millis, limit: usize) -> Result<u64, StoreError>;
 
     /// Takes a node's row and lease, with an epoch above all earlier ones, and drops its old presence rows.
@@ -188,7 +192,8 @@ pub trait Store: Debug + Send + Sync + 'static {
     async fn nodes(&self) -> Result<(Millis, Vec<NodeRow>), StoreError>;
 
     /// Expires a lease that has run out: row `expired`, epoch + 1, presence rows of that node up to `epoch` deleted,
-    /// all in one transaction. Returns the users who were there. `None`: it beats again, or somebody else has expired it.
+    /// all in one transaction. Returns the users who were there, ascending. `None`: it beats again, or somebody else has
+    /// expired it.
     async fn node_expire(&self, node: &NodeId, epoch: u64) -> Result<Option<Vec<UserId>>, StoreError>;
 
     /// Gives a lease back: row `stopped`, presence rows deleted. A node that does not hold `epoch` any more changes

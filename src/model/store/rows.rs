@@ -39,8 +39,9 @@ pub enum UserChange {
     Tokens,
     /// May not log in any more, or may again.
     Disabled(bool),
-    /// The account is gone: it is disabled for good and its password forgotten. Its name stays taken, because what it
-    /// said stays.
+    /// The account is gone: it is disabled for good, its password is forgotten, and its friendships and requests are
+    /// removed. Its name stays taken, because what it said stays. It stays a member of its groups, because a leave is an
+    /// entry, and online for as long as it has sessions; both are for the caller to end.
     Deleted,
 }
 
@@ -53,7 +54,7 @@ pub enum Friendship {
     Accepted,
     /// They are friends already, or the other user was asked before.
     Unchanged,
-    /// The other user has blocked this one.
+    /// The other user has blocked this one (and has not asked), or one of the two accounts is gone.
     Forbidden,
 }
 

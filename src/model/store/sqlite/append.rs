@@ -1,4 +1,4 @@
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
@@ -13,7 +13,8 @@ use crate::model::store::{Append, Outcome, StoreError};
 use crate::model::{ConversationId, Key, MessageKind, Seq, UserId};
 
 /// Begins, and reads all that a batch depends on: the clock once the lock is held, the heads, who is no member, which
-/// keys are taken, who is no user.
+/// keys are taken, who is no user, and who may not write to a direct conversation: seldom anybody, and of a sender whom
+/// nobody has blocked that is known at once.
 pub(super) const READ: &str = "
     BEGIN IMMEDIATE;
     SELECT CAST(round(unixepoch('subsec') * 1000) AS INTEGER);
@@ -22,7 +23,14 @@ pub(super) const READ: &str = "
         WHERE NOT EXISTS (SELECT 1 FROM members AS m WHERE m.conversation = e.value ->> 0 AND m.user = e.value ->> 1);
     SELECT e.key, m.conversation, m.seq, m.kind, m.body, m.at
         FROM json_each($3) AS e CROSS JOIN messages AS m ON m.sender = e.value ->> 0 AND m.key = e.value ->> 1;
-    SELECT e.value FROM json_each($4) AS e WHERE NOT EXISTS (SELECT 1 FROM users AS u WHERE u.id = e.value)";
+    SELECT e.value FROM json_each($4) AS e WHERE NOT EXISTS (SELECT 1 FROM users AS u WHERE u.id = e.value);
+    SELECT e.key, EXISTS (SELECT 1 FROM blocks AS b WHERE b.blocked = e.value ->> 1 AND b.user = peer.user) AS blocked
+        FROM json_each($2) AS e
+            CROSS JOIN conversations AS c ON c.id = e.value ->> 0 AND c.kind = 0
+            CROSS JOIN members AS peer ON peer.conversation = c.id AND peer.user <> e.value ->> 1
+        WHERE (e.value ->> 2 OR EXISTS (SELECT 1 FROM blocks AS b WHERE b.blocked = e.value ->> 1))
+            AND (blocked OR (e.value ->> 2 AND NOT EXISTS (SELECT 1 FROM friends AS f
+                WHERE f.user = peer.user AND f.friend = e.value ->> 1 AND f.state = 1)))";
 
 /// Writes the heads, the entries and the writers' own cursors.
 macro_rules! write_entries {
@@ -99,7 +107,14 @@ async fn transaction(connection: &mut SqliteConnection, entries: Vec<Append>) ->
 
 async fn read(connection: &mut SqliteConnection, entries: &[Append]) -> Result<Snapshot, Failure> {
     let conversations: BTreeSet<ConversationId> = entries.iter().map(|entry| entry.conversation).collect();
-    let seats: Vec<Seat> = distinct(entries.iter().map(|entry| (entry.conversation, entry.sender)));
+    // Whether the seat has an entry that only a friend may write.
+    let mut seats: BTreeMap<Seat, bool> = BTreeMap::new();
+    for entry in entries {
+        *seats.entry((entry.conversation, entry.sender)).or_default() |= entry.friends_only;
+    }
+    let seats: Vec<(ConversationId, UserId, bool)> =
+        seats.into_iter().map(|((conversation, sender), friends_only)| (conversation, sender, friends_only)).collect();
+    let seat = |place: usize| (seats[place].0, seats[place].1);
     let keys: Vec<(UserId, &Key)> = distinct(entries.iter().map(|entry| (entry.sender, &entry.key)));
     let joiners = entries.iter().filter(|entry| entry.kind == MessageKind::Join);
     let joiners: Vec<UserId> = distinct(joiners.map(|entry| entry.sender));
@@ -111,7 +126,7 @@ async fn read(connection: &mut SqliteConnection, entries: &[Append]) -> Result<S
         snapshot.conversations.insert(conversation(row, 0)?, (conversation_kind(row, 1)?, seq(row, 2)?));
     }
     for row in &sets[3] {
-        snapshot.outsiders.insert(seats[number::<usize>(row, 0)?]);
+        snapshot.outsiders.insert(seat(number(row, 0)?));
     }
     for row in &sets[4] {
         let (sender, key) = keys[number::<usize>(row, 0)?];
@@ -126,6 +141,10 @@ async fn read(connection: &mut SqliteConnection, entries: &[Append]) -> Result<S
     }
     for row in &sets[5] {
         snapshot.strangers.insert(super::decode::user(row, 0)?);
+    }
+    for row in &sets[6] {
+        let barred = if integer(row, 1)? != 0 { &mut snapshot.blocked } else { &mut snapshot.friendless };
+        barred.insert(seat(number(row, 0)?));
     }
     Ok(snapshot)
 }

@@ -3,10 +3,14 @@ use super::decode::{json, message};
 use crate::model::store::{History, Page, Range, StoreError};
 use crate::model::{ConversationId, Message, Seq, UserId};
 
+/// Seqs have no holes above the first that is kept, so that no range needs to be read further than the limit from there;
+/// the sort stays as small as that.
 pub(super) const RANGES: &str = "
     SELECT m.conversation, m.seq, m.sender, u.name, m.key, m.kind, m.body, m.at FROM json_each($1) AS e
         CROSS JOIN messages AS m
-            ON m.conversation = e.value ->> 0 AND m.seq > e.value ->> 1 AND m.seq <= e.value ->> 2
+            ON m.conversation = e.value ->> 0 AND m.seq > e.value ->> 1
+                AND m.seq <= min(e.value ->> 2, $2 - 1 + (SELECT min(seq) FROM messages
+                    WHERE conversation = e.value ->> 0 AND seq > e.value ->> 1))
         CROSS JOIN users AS u ON u.id = m.sender
         ORDER BY e.key, m.seq LIMIT $2";
 
@@ -31,12 +35,7 @@ pub(super) const PAGE_UP: &str = page!("ASC");
 
 impl SqliteStore {
     pub(super) async fn read_ranges(&self, ranges: &[Range], limit: usize) -> Result<Vec<Message>, StoreError> {
-        // Seqs have no holes, so that no range needs to be read further than the limit; the sort stays as small as
-        // that.
-        let span = |range: &Range| {
-            let until = range.until.min(range.after.saturating_add(limit as u64));
-            (range.conversation, stored(range.after), stored(until))
-        };
+        let span = |range: &Range| (range.conversation, stored(range.after), stored(range.until));
         let spans: Vec<_> = ranges.iter().map(span).collect();
         let ask = sqlx::query(RANGES).bind(json(&spans)).bind(stored(limit as u64));
         let sets = self.connections.read("reading entries", ask).await?;

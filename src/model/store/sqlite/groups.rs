@@ -1,24 +1,51 @@
+use sqlx::sqlite::SqliteRow;
+
 use super::SqliteStore;
-use super::decode::{broken, conversation, number, seq, text, user_id};
-use crate::model::store::StoreError;
-use crate::model::{ConversationId, Group, UserId};
+use super::connections::Ask;
+use super::decode::{broken, conversation, integer, name, number, optional, seq, text, user, user_id};
+use crate::model::name::fold;
+use crate::model::store::{Member, StoreError};
+use crate::model::{ConversationId, Group, Role, UserId};
 
 const CREATE: &str = "
     BEGIN IMMEDIATE;
-    INSERT INTO conversations (kind, name, description, owner, changed_at)
-        VALUES (1, $1, $2, $3, CAST(round(unixepoch('subsec') * 1000) AS INTEGER)) RETURNING id;
+    INSERT INTO conversations (kind, name, description, owner, folded, changed_at)
+        VALUES (1, $1, $2, $3, $4, CAST(round(unixepoch('subsec') * 1000) AS INTEGER)) RETURNING id;
     INSERT INTO members (conversation, user, joined_seq, delivered, read, added_at)
         SELECT id, $3, 0, 0, 0, changed_at FROM conversations WHERE id = last_insert_rowid();
     COMMIT";
 
-const FIND: &str = "
-    SELECT id, name, description, owner, head, (SELECT count(*) FROM members WHERE conversation = $1)
-        FROM conversations WHERE id = $1 AND kind = 1";
+/// Begins a query for groups.
+macro_rules! groups {
+    ($where:literal) => {
+        concat!(
+            "SELECT id, name, description, owner, head, (SELECT count(*) FROM members WHERE conversation = c.id)
+                FROM conversations AS c WHERE kind = 1 AND ",
+            $where
+        )
+    };
+}
+
+const BY_ID: &str = groups!("id = $1");
+
+/// No text holds the byte FF: whatever begins with the prefix is below the prefix and that byte.
+pub(super) const BY_PREFIX: &str =
+    groups!("folded >= $1 AND folded < $1 || CAST(x'FF' AS TEXT) ORDER BY folded, id LIMIT $2");
+
+pub(super) const MEMBERS: &str = "
+    SELECT m.user, u.name, m.user IS c.owner, EXISTS (SELECT 1 FROM presence AS p WHERE p.user = m.user),
+            m.delivered, m.read
+        FROM conversations AS c
+            CROSS JOIN members AS m ON m.conversation = c.id AND m.user > $2 CROSS JOIN users AS u ON u.id = m.user
+        WHERE c.id = $1 ORDER BY m.user LIMIT $3";
 
 impl SqliteStore {
     pub(super) async fn create_group(&self, owner: UserId, name: &str, description: &str) -> Result<Group, StoreError> {
-        let ask =
-            sqlx::query(CREATE).bind(name.to_owned()).bind(description.to_owned()).bind(owner.get().cast_signed());
+        let ask = sqlx::query(CREATE)
+            .bind(name.to_owned())
+            .bind(description.to_owned())
+            .bind(owner.get().cast_signed())
+            .bind(fold(name));
         let sets = self.connections.write("creating a group", ask).await?;
         let row = sets[1].first().ok_or_else(|| broken("a new group without an id"))?;
         Ok(Group {
@@ -32,16 +59,55 @@ impl SqliteStore {
     }
 
     pub(super) async fn find_group(&self, id: ConversationId) -> Result<Option<Group>, StoreError> {
-        let ask = sqlx::query(FIND).bind(id.get().cast_signed());
-        let sets = self.connections.read("looking a group up", ask).await?;
-        let Some(row) = sets[0].first() else { return Ok(None) };
-        Ok(Some(Group {
-            conversation: conversation(row, 0)?,
-            name: text(row, 1)?,
-            description: text(row, 2)?,
-            owner: super::decode::optional(row, 3)?.map(user_id).transpose()?,
-            head: seq(row, 4)?,
-            members: number(row, 5)?,
-        }))
+        Ok(self.read_groups(sqlx::query(BY_ID).bind(id.get().cast_signed())).await?.pop())
     }
+
+    pub(super) async fn find_groups(&self, prefix: &str, limit: usize) -> Result<Vec<Group>, StoreError> {
+        self.read_groups(sqlx::query(BY_PREFIX).bind(fold(prefix)).bind(count(limit))).await
+    }
+
+    pub(super) async fn read_members(
+        &self,
+        conversation: ConversationId,
+        after: Option<UserId>,
+        limit: usize,
+    ) -> Result<Vec<Member>, StoreError> {
+        let ask = sqlx::query(MEMBERS)
+            .bind(conversation.get().cast_signed())
+            .bind(after.map_or(0, |user| user.get().cast_signed()))
+            .bind(count(limit));
+        let sets = self.connections.read("reading members", ask).await?;
+        sets[0].iter().map(member).collect()
+    }
+
+    async fn read_groups(&self, ask: Ask) -> Result<Vec<Group>, StoreError> {
+        let sets = self.connections.read("looking groups up", ask).await?;
+        sets[0].iter().map(group).collect()
+    }
+}
+
+fn group(row: &SqliteRow) -> Result<Group, StoreError> {
+    Ok(Group {
+        conversation: conversation(row, 0)?,
+        name: text(row, 1)?,
+        description: text(row, 2)?,
+        owner: optional(row, 3)?.map(user_id).transpose()?,
+        head: seq(row, 4)?,
+        members: number(row, 5)?,
+    })
+}
+
+fn member(row: &SqliteRow) -> Result<Member, StoreError> {
+    Ok(Member {
+        user: user(row, 0)?,
+        name: name(row, 1)?,
+        role: if integer(row, 2)? != 0 { Role::Owner } else { Role::Member },
+        online: integer(row, 3)? != 0,
+        delivered: seq(row, 4)?,
+        read: seq(row, 5)?,
+    })
+}
+
+fn count(limit: usize) -> i64 {
+    i64::try_from(limit).unwrap_or(i64::MAX)
 }

@@ -5,6 +5,7 @@
 
 mod accounts;
 mod append;
+mod blocks;
 mod checkpoint;
 mod connections;
 mod decode;
@@ -12,12 +13,14 @@ mod directs;
 mod entries;
 mod failure;
 mod file_lock;
+mod friends;
 mod groups;
 mod heads;
 mod memberships;
 mod nodes;
 mod open;
 mod presence;
+mod pruning;
 mod readers;
 mod resolve;
 #[cfg(test)]
@@ -34,8 +37,8 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::{
-    Append, Beat, Beaten, Changes, Claim, Claimed, CursorMoved, CursorUpdate, Head, History, Meta, NodeRow, Outcome,
-    Page, Presence, PresenceChange, Range, Store, StoreError, User,
+    Append, Beat, Beaten, Changes, Claim, Claimed, CursorMoved, CursorUpdate, Friend, Friendship, Head, History,
+    Member, Meta, NodeRow, Outcome, Page, Presence, PresenceChange, Range, Store, StoreError, User, UserChange,
 };
 use crate::model::{ConversationId, Group, Membership, Message, Millis, Name, NodeId, UserId};
 use connections::Connections;
@@ -100,6 +103,37 @@ impl Store for SqliteStore {
         self.find_users(users).await
     }
 
+    async fn user_list(&self, after: Option<&Name>, limit: usize) -> Result<Vec<User>, StoreError> {
+        self.list_users(after, limit).await
+    }
+
+    async fn user_change(&self, user: UserId, change: &UserChange) -> Result<bool, StoreError> {
+        self.change_user(user, change).await
+    }
+
+    async fn friend_add(&self, user: UserId, friend: UserId) -> Result<Friendship, StoreError> {
+        self.add_friend(user, friend).await
+    }
+
+    async fn friend_accept(&self, user: UserId, friend: UserId) -> Result<bool, StoreError> {
+        self.accept_friend(user, friend).await
+    }
+
+    async fn friend_remove(&self, user: UserId, friend: UserId) -> Result<bool, StoreError> {
+        self.remove_friend(user, friend).await
+    }
+
+    async fn friends(&self, users: &[UserId]) -> Result<Vec<Friend>, StoreError> {
+        if users.is_empty() {
+            return Ok(Vec::new());
+        }
+        self.read_friends(users).await
+    }
+
+    async fn block(&self, user: UserId, other: UserId, blocked: bool) -> Result<(), StoreError> {
+        self.set_block(user, other, blocked).await
+    }
+
     async fn direct(&self, pairs: &[(UserId, UserId)]) -> Result<Vec<Option<ConversationId>>, StoreError> {
         if pairs.is_empty() {
             return Ok(Vec::new());
@@ -113,6 +147,19 @@ impl Store for SqliteStore {
 
     async fn group(&self, conversation: ConversationId) -> Result<Option<Group>, StoreError> {
         self.find_group(conversation).await
+    }
+
+    async fn group_find(&self, prefix: &str, limit: usize) -> Result<Vec<Group>, StoreError> {
+        self.find_groups(prefix, limit).await
+    }
+
+    async fn group_members(
+        &self,
+        conversation: ConversationId,
+        after: Option<UserId>,
+        limit: usize,
+    ) -> Result<Vec<Member>, StoreError> {
+        self.read_members(conversation, after, limit).await
     }
 
     async fn append(&self, entries: &[Append]) -> Result<Vec<Outcome>, StoreError> {
@@ -205,6 +252,17 @@ impl Store for SqliteStore {
         self.find_online(users).await
     }
 
+    async fn whereabouts(&self, users: &[UserId]) -> Result<Vec<(UserId, NodeId)>, StoreError> {
+        if users.is_empty() {
+            return Ok(Vec::new());
+        }
+        self.find_nodes_of_users(users).await
+    }
+
+    async fn prune(&self, before: Millis, limit: usize) -> Result<u64, StoreError> {
+        self.prune_entries(before, limit).await
+    }
+
     async fn node_claim(&self, claim: &Claim) -> Result<Claimed, StoreError> {
         self.claim_node(claim).await
     }
@@ -217,7 +275,7 @@ impl Store for SqliteStore {
         self.read_nodes().await
     }
 
-    async fn node_expire(&self, node: &NodeId, epoch: u64) -> Result<bool, StoreError> {
+    async fn node_expire(&self, node: &NodeId, epoch: u64) -> Result<Option<Vec<UserId>>, StoreError> {
         self.expire_node(node, epoch).await
     }
 

@@ -4,10 +4,10 @@ use sqlx::sqlite::SqliteRow;
 
 use super::SqliteStore;
 use super::connections::fetch_sets;
-use super::decode::{broken, integer, node, number, optional, text};
+use super::decode::{broken, integer, node, number, optional, text, user};
 use super::failure::Failure;
 use crate::model::store::{Beat, Beaten, Claim, Claimed, NodeRow, NodeState, StoreError};
-use crate::model::{Millis, NodeId};
+use crate::model::{Millis, NodeId, UserId};
 
 const READ_FOR_CLAIM: &str = "
     BEGIN IMMEDIATE;
@@ -47,7 +47,8 @@ const EXPIRE: &str = "
             AND lease_until < CAST(round(unixepoch('subsec') * 1000) AS INTEGER)
         RETURNING epoch;
     DELETE FROM presence WHERE node = $1 AND epoch <= $2
-        AND EXISTS (SELECT 1 FROM nodes WHERE node = $1 AND epoch = $2 + 1 AND state = 'expired');
+        AND EXISTS (SELECT 1 FROM nodes WHERE node = $1 AND epoch = $2 + 1 AND state = 'expired')
+        RETURNING user;
     COMMIT";
 
 const RELEASE: &str = "
@@ -88,10 +89,15 @@ impl SqliteStore {
         Ok((integer(&sets[0][0], 0)?, sets[1].iter().map(node_row).collect::<Result<_, _>>()?))
     }
 
-    pub(super) async fn expire_node(&self, node: &NodeId, epoch: u64) -> Result<bool, StoreError> {
+    pub(super) async fn expire_node(&self, node: &NodeId, epoch: u64) -> Result<Option<Vec<UserId>>, StoreError> {
         let ask = sqlx::query(EXPIRE).bind(node.as_str().to_owned()).bind(epoch.cast_signed());
         let sets = self.connections.write("expiring a node's lease", ask).await?;
-        Ok(!sets[1].is_empty())
+        if sets[1].is_empty() {
+            return Ok(None);
+        }
+        let mut users = sets[2].iter().map(|row| user(row, 0)).collect::<Result<Vec<UserId>, _>>()?;
+        users.sort_unstable();
+        Ok(Some(users))
     }
 
     pub(super) async fn release_node(&self, node: &NodeId, epoch: u64) -> Result<(), StoreError> {

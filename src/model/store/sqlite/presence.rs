@@ -25,6 +25,9 @@ const CHANGE: &str = "
 pub(super) const ONLINE: &str =
     "SELECT DISTINCT user FROM presence WHERE user IN (SELECT value FROM json_each($1)) ORDER BY user";
 
+pub(super) const WHEREABOUTS: &str =
+    "SELECT user, node FROM presence WHERE user IN (SELECT value FROM json_each($1)) ORDER BY user, node";
+
 impl SqliteStore {
     pub(super) async fn find_nodes_of_members(
         &self,
@@ -69,5 +72,9 @@ impl SqliteStore {
     pub(super) async fn find_online(&self, users: &[UserId]) -> Result<Vec<UserId>, StoreError> {
         let sets = self.connections.read("reading presence", sqlx::query(ONLINE).bind(json(users))).await?;
         sets[0].iter().map(|row| user(row, 0)).collect()
+    }
+    pub(super) async fn find_nodes_of_users(&self, users: &[UserId]) -> Result<Vec<(UserId, NodeId)>, StoreError> {
+        let sets = self.connections.read("reading presence", sqlx::query(WHEREABOUTS).bind(json(users))).await?;
+        sets[0].iter().map(|row| Ok((user(row, 0)?, node(row, 1)?))).collect()
     }
 }

@@ -20,6 +20,10 @@ pub(super) struct Snapshot {
     pub(super) outsiders: HashSet<Seat>,
     /// Those who want to join and are no user.
     pub(super) strangers: HashSet<UserId>,
+    /// Those (conversation, sender) of the batch whom the other user of a direct conversation has blocked.
+    pub(super) blocked: HashSet<Seat>,
+    /// Those, of the ones with an entry for friends only and not blocked, who are no friend of that other user.
+    pub(super) friendless: HashSet<Seat>,
     /// The entries that have a (sender, key) of the batch already.
     pub(super) taken: HashMap<(UserId, Key), Taken>,
 }
@@ -86,6 +90,8 @@ impl Plan {
             MessageKind::Join if log.strangers.contains(&entry.sender) => return Outcome::NotFound,
             MessageKind::Join if is_member => return Outcome::AlreadyMember,
             MessageKind::Text | MessageKind::Leave if !is_member => return Outcome::NotMember,
+            MessageKind::Text if log.blocked.contains(&seat) => return Outcome::Forbidden,
+            MessageKind::Text if entry.friends_only && log.friendless.contains(&seat) => return Outcome::Forbidden,
             _ => {}
         }
         *head += 1;
