@@ -20,7 +20,7 @@ pub use error::{ConfigError, ConfigErrorKind, Problem};
 use crate::bus::BusConfig;
 use crate::edge::EdgeConfig;
 use crate::model::store::StoreConfig;
-use crate::server::{AuthConfig, ClusterConfig, LimitsConfig, ListenConfig, NodeConfig};
+use crate::server::{AuthConfig, ChatConfig, ClusterConfig, LimitsConfig, ListenConfig, NodeConfig};
 use layer::Layer;
 
 /// Everything that can be configured.
@@ -39,6 +39,8 @@ pub struct Config {
     pub store: StoreConfig,
     /// Passwords and tokens.
     pub auth: AuthConfig,
+    /// Who may do what.
+    pub chat: ChatConfig,
     /// What one client may cost.
     pub limits: LimitsConfig,
     /// The balancer in front of the nodes.

@@ -45,6 +45,7 @@ pub async fn run(args: Args, globals: &Globals) -> Result<(), CliError> {
         .listen(config.listen)
         .cluster(config.cluster)
         .auth(config.auth)
+        .chat(config.chat)
         .limits(config.limits)
         .start()
         .await?;

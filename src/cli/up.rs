@@ -97,6 +97,7 @@ async fn start(
         .listen(listen)
         .cluster(config.cluster.clone())
         .auth(config.auth.clone())
+        .chat(config.chat.clone())
         .limits(config.limits.clone());
     Ok(node.start().await?)
 }

@@ -160,7 +160,7 @@ impl ChatClient {
 
     /// Ends the session and the client. Whatever still waits for an answer fails; wait for it first.
     pub async fn logout(&self) -> Result<(), ClientError> {
-        let outcome = self.ask(RequestBody::Logout {}, true).await;
+        let outcome = self.ask(RequestBody::Logout { everywhere: false }, true).await;
         self.close().await;
         match outcome {
             Err(ClientError::Ended(close)) if close.code == CloseReason::Logout.code() => Ok(()),

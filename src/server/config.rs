@@ -91,6 +91,14 @@ impl ClusterConfig {
     }
 }
 
+/// `[chat]`: who may do what.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct ChatConfig {
+    /// Only friends may write to each other directly.
+    pub require_friends: bool,
+}
+
 /// `[auth]`: passwords and tokens.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]

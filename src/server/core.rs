@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use super::cluster::{Health, Lease, PresenceBook};
+use super::cluster::{Announcer, Health, Lease, PresenceBook};
 use super::config::LimitsConfig;
 use super::flow::{Appender, CommitGate, Locals, Origin, Repairs, Router, SessionNumber, Timelines};
 use super::service::{Cursors, LogReader, Passwords, Tokens};
@@ -19,10 +19,13 @@ pub(crate) struct Core {
     /// The segments before the node's part of a subject.
     pub(crate) subject_prefix: String,
     pub(crate) limits: LimitsConfig,
+    /// Only friends may write to each other.
+    pub(crate) friends_only: bool,
     pub(crate) store: Arc<dyn Store>,
     pub(crate) bus: Arc<dyn MessageBus>,
     pub(crate) lease: Lease,
     pub(crate) presence: PresenceBook,
+    pub(crate) announcer: Announcer,
     pub(crate) health: Health,
     pub(crate) locals: Locals,
     pub(crate) timelines: Timelines,

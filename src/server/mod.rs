@@ -10,5 +10,5 @@ mod node;
 mod service;
 
 pub use cluster::ClaimError;
-pub use config::{AuthConfig, ClusterConfig, LimitsConfig, ListenConfig, NodeConfig};
+pub use config::{AuthConfig, ChatConfig, ClusterConfig, LimitsConfig, ListenConfig, NodeConfig};
 pub use node::{Node, NodeBuilder, StartError};

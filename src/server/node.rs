@@ -12,8 +12,8 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::cluster::{self, ClaimError, Health, PresenceBook};
-use super::config::{AuthConfig, ClusterConfig, LimitsConfig, ListenConfig, NodeConfig};
+use super::cluster::{self, Announcer, ClaimError, Health, PresenceBook};
+use super::config::{AuthConfig, ChatConfig, ClusterConfig, LimitsConfig, ListenConfig, NodeConfig};
 use super::core::Core;
 use super::flow::{self, Appender, CommitGate, Locals, Post, Repairs, Router, Timelines, Work};
 use super::service::{self, Cursors, LogReader, Passwords, Tokens};
@@ -36,6 +36,7 @@ pub struct NodeBuilder {
     listen: ListenConfig,
     cluster: ClusterConfig,
     auth: AuthConfig,
+    chat: ChatConfig,
     limits: LimitsConfig,
     store: Arc<dyn Store>,
     bus: Arc<dyn MessageBus>,
@@ -102,6 +103,7 @@ impl NodeBuilder {
             listen: ListenConfig::default(),
             cluster: ClusterConfig::default(),
             auth: AuthConfig::default(),
+            chat: ChatConfig::default(),
             limits: LimitsConfig::default(),
             store,
             bus,
@@ -132,6 +134,12 @@ impl NodeBuilder {
         self
     }
 
+    /// Sets who may do what.
+    pub fn chat(mut self, chat: ChatConfig) -> Self {
+        self.chat = chat;
+        self
+    }
+
     /// Sets what one client may cost.
     pub fn limits(mut self, limits: LimitsConfig) -> Self {
         self.limits = limits;
@@ -158,6 +166,7 @@ impl NodeBuilder {
         tasks.spawn(flow::inbox::run(same(), inbox, stop()));
         tasks.spawn(flow::repair::run(same(), stop()));
         tasks.spawn(cluster::run_presence(same(), stop()));
+        tasks.spawn(cluster::run_announcer(same(), stop()));
         tasks.spawn(cluster::run_health(same(), stop()));
         tasks.spawn(service::run_cursors(same(), stop()));
         core.lease.set_state(NodeState::Ready);
@@ -170,7 +179,7 @@ impl NodeBuilder {
 
     /// Takes the node's row and subscribes its inbox. Nothing runs yet.
     pub(super) async fn assemble(self, tcp: &str, http: &str) -> Result<Parts, StartError> {
-        let Self { node, cluster, auth, limits, store, bus, .. } = self;
+        let Self { node, cluster, auth, chat, limits, store, bus, .. } = self;
         let passwords = Passwords::new(&auth).map_err(StartError::Config)?;
         let meta = store.meta().clone();
         let subject_prefix = format!("{}.{}", cluster.name, meta.cluster_id);
@@ -185,12 +194,14 @@ impl NodeBuilder {
             cluster_id: meta.cluster_id.clone(),
             subject_prefix,
             limits,
+            friends_only: chat.require_friends,
             reader: LogReader::spawn(&store),
             tokens: Tokens::new(&meta, auth.token_ttl),
             store,
             bus,
             lease,
             presence: PresenceBook::default(),
+            announcer: Announcer::default(),
             health,
             locals: Locals::default(),
             timelines: Timelines::new(),

@@ -31,6 +31,9 @@ enum Fault {
     Refuse,
 }
 
+/// More than any test leaves waiting for one user.
+const QUEUE: usize = 10_000;
+
 #[derive(Default)]
 struct State {
     passwords: HashMap<String, (u64, String)>,
@@ -38,7 +41,7 @@ struct State {
     entries: Vec<Value>,
     texts: usize,
     held: Option<String>,
-    sessions: HashMap<u64, mpsc::UnboundedSender<String>>,
+    sessions: HashMap<u64, mpsc::Sender<String>>,
 }
 
 struct Relay {
@@ -65,7 +68,7 @@ impl Relay {
     async fn serve(self: Arc<Self>, stream: TcpStream) {
         let (reader, mut writer) = stream.into_split();
         let mut reader = BufReader::new(reader).lines();
-        let (out, mut queue) = mpsc::unbounded_channel::<String>();
+        let (out, mut queue) = mpsc::channel::<String>(QUEUE);
         let mut user = None;
         loop {
             tokio::select! {
@@ -87,12 +90,12 @@ impl Relay {
     }
 
     /// Answers a request; `false`: drops the connection.
-    fn answer(&self, request: &Value, user: &mut Option<u64>, out: &mpsc::UnboundedSender<String>) -> bool {
+    fn answer(&self, request: &Value, user: &mut Option<u64>, out: &mpsc::Sender<String>) -> bool {
         let mut state = self.state.lock().unwrap();
         let state = &mut *state;
         let id = &request["id"];
         let say = |frame: Value| {
-            out.send(frame.to_string()).ok();
+            out.try_send(frame.to_string()).ok();
         };
         let error = |code: &str| say(json!({"type": "error", "id": id, "code": code, "message": "no"}));
         match request["type"].as_str().unwrap() {
@@ -124,7 +127,7 @@ impl Relay {
                     "friends": [], "conversations": []}));
                 if let Some(since) = request["since"]["1"].as_u64() {
                     for entry in &state.entries[since as usize..] {
-                        out.send(line_of(entry)).ok();
+                        out.try_send(line_of(entry)).ok();
                     }
                 }
                 say(json!({"type": "caught_up", "more": []}));
@@ -178,14 +181,14 @@ impl Relay {
                 Fault::Lose if wrong => {}
                 Fault::Swap if wrong => state.held = Some(line.clone()),
                 _ => {
-                    session.send(line.clone()).ok();
+                    session.try_send(line.clone()).ok();
                 }
             }
             if wrong && self.fault == Fault::Repeat {
-                session.send(line.clone()).ok();
+                session.try_send(line.clone()).ok();
             }
             if let Some(held) = state.held.take_if(|_| receiver == 2 && seq == 11) {
-                session.send(held).ok();
+                session.try_send(held).ok();
             }
         }
     }

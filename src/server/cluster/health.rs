@@ -14,6 +14,7 @@ use crate::model::Millis;
 use crate::protocol::ServerFrame;
 use crate::server::core::{Core, unix_now};
 use crate::server::flow::LocalSession;
+use crate::server::service;
 use crate::telemetry;
 
 /// Clients are told when the bus has been lost for this long.
@@ -64,13 +65,15 @@ impl Health {
         matches!(*self.heard.borrow(), Heard::Resumed { .. })
     }
 
-    /// Begins to tell a session that has been welcomed, with how things stand when they do not stand well.
-    pub(crate) fn welcome(&self, session: &LocalSession) {
+    /// Begins to tell a session that has been welcomed, with how things stand when they do not stand well. `true`: it has
+    /// missed other events while it logged in.
+    pub(crate) fn welcome(&self, session: &LocalSession) -> bool {
         let _telling = self.telling();
-        session.welcomed.store(true, Ordering::Release);
+        let missed = session.welcome();
         if self.degraded_since.load(Ordering::Acquire) != 0 {
-            session.outbox.event(self.picture());
+            session.event(&self.picture());
         }
+        missed
     }
 
     /// Returns the frame that says how things stand.
@@ -88,8 +91,8 @@ impl Health {
             return;
         }
         let frame = self.picture();
-        for session in core.locals.all().iter().filter(|session| session.welcomed.load(Ordering::Acquire)) {
-            session.outbox.event(frame.clone());
+        for session in core.locals.all().iter().filter(|session| session.is_welcomed()) {
+            session.event(&frame);
         }
     }
 
@@ -129,6 +132,8 @@ pub(crate) async fn run(core: Arc<Core>, stop: CancellationToken) {
                     () = core.repairs.swept(sweep_since) => {
                         tracing::info!("the bus is heard and the log is swept");
                         core.health.tell(&core, 0);
+                        // What no log has may have been missed meanwhile.
+                        tokio::spawn(service::pictures(Arc::clone(&core)));
                     }
                 }
             }

@@ -299,7 +299,8 @@ async fn look(core: &Core, neighbours: &mut Neighbours) -> Result<(), StoreError
     for row in rows.into_iter().filter(|row| row.node != core.node) {
         let held = !matches!(row.state, NodeState::Stopped | NodeState::Expired);
         if held && row.lease_until < now {
-            if core.store.node_expire(&row.node, row.epoch).await? {
+            if let Some(gone) = core.store.node_expire(&row.node, row.epoch).await? {
+                core.announcer.left(gone);
                 tracing::warn!(peer = %row.node, "a peer's lease ran out, its sessions are gone");
             }
         } else if held {

@@ -182,6 +182,10 @@ pub(crate) async fn run(core: Arc<Core>, stop: CancellationToken) {
                 if let Some(since) = core.presence.committed(&batch) {
                     core.repairs.sweep(since);
                 }
+                let (here, gone): (Vec<&PresenceChange>, Vec<&PresenceChange>) =
+                    batch.changes.iter().partition(|change| change.here);
+                core.announcer.arrived(here.into_iter().map(|change| change.user));
+                core.announcer.left(gone.into_iter().map(|change| change.user));
                 continue;
             }
             // Fenced: the beat takes a new epoch and asks for a rewrite.

@@ -1,7 +1,6 @@
 //! Puts sessions into the timeline of a conversation that is new to their user.
 
 use std::collections::{HashMap, HashSet};
-use std::sync::atomic::Ordering;
 
 use super::repair::Newcomers;
 use crate::model::store::StoreError;
@@ -31,7 +30,7 @@ pub(super) async fn adopt(core: &Core, newcomers: &HashMap<ConversationId, Newco
             }
             let view: ConversationView = membership.clone().into();
             // A group is news at once; a direct conversation when it has a message for this session.
-            let at_once = view.kind == ConversationKind::Group && session.welcomed.load(Ordering::Acquire);
+            let at_once = view.kind == ConversationKind::Group && session.is_welcomed();
             let later = (!at_once).then(|| Box::new(view.clone()));
             if core.timelines.attach(conversation, &session, later) {
                 if at_once {

@@ -171,7 +171,8 @@ impl Appending {
             match self.conversation_of(&post) {
                 Ok(conversation) => {
                     let (sender, key, kind) = (post.sender, post.key.clone(), post.kind);
-                    entries.push(Append { conversation, sender, key, kind, body: std::mem::take(&mut post.body) });
+                    let (body, friends_only) = (std::mem::take(&mut post.body), self.core.friends_only);
+                    entries.push(Append { conversation, sender, key, kind, body, friends_only });
                     kept.push(post);
                 }
                 Err(error) => post.answer.refuse(post.key, error),
@@ -272,7 +273,7 @@ async fn commit(core: &Core, entries: &[Append]) -> Result<Vec<Outcome>, StoreEr
 
 /// Answers one post and gives what was stored to the timeline. Returns what other nodes are to get.
 fn pass_on(core: &Core, post: Post, entry: Append, outcome: Outcome) -> Option<Routed> {
-    let Append { conversation, sender, key, kind, body } = entry;
+    let Append { conversation, sender, key, kind, body, .. } = entry;
     let (seq, at) = match outcome {
         // A resend is routed again: the first time may have ended between the commit and the bus.
         Outcome::Stored { seq, at } | Outcome::Repeat { seq, at } => (seq, at),

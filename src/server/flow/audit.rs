@@ -4,8 +4,9 @@
 use std::collections::{HashMap, HashSet};
 
 use super::sweep::{Sweeper, behind};
-use crate::model::store::{Head, StoreError};
+use crate::model::store::{Head, StoreError, User};
 use crate::model::{ConversationId, UserId};
+use crate::protocol::CloseReason;
 use crate::server::core::Core;
 use crate::telemetry;
 use metrics::counter;
@@ -18,6 +19,7 @@ pub(super) async fn audit(core: &Core, sweeper: &mut Sweeper) -> Result<(), Stor
     let started = core.store.now().await?;
     let (mut lost, mut missing) = (Vec::new(), 0);
     for slice in core.locals.users().chunks(SLICE) {
+        revoke(core, slice).await?;
         // Sessions that come to be while this runs list their conversations themselves.
         let attached: Vec<(UserId, Vec<ConversationId>)> = slice
             .iter()
@@ -49,5 +51,15 @@ pub(super) async fn audit(core: &Core, sweeper: &mut Sweeper) -> Result<(), Stor
         counter!(telemetry::AUDIT_REPAIRED).increment(missing);
     }
     sweeper.audited(started, lost);
+    Ok(())
+}
+
+/// Closes the sessions of accounts that have changed since they logged in: their node was not told.
+async fn revoke(core: &Core, users: &[UserId]) -> Result<(), StoreError> {
+    for User { id, token_version, .. } in core.store.users(users).await? {
+        for session in core.locals.of(id).iter().filter(|session| session.account() < token_version) {
+            session.outbox.close(CloseReason::Revoked, 0, None);
+        }
+    }
     Ok(())
 }

@@ -3,15 +3,17 @@
 //! ```text
 //! packet   = version:u8 kind:u8 cluster:[u8;16] epoch:u64 sent_at:i64 trace:u64 node:str8 body
 //! messages = entry*           entry = conversation:u64 seq:u64 from:u64 kind:u8 users:u16 u64* length:u32 frame
-//! events   = event*           event = conversation:u64 length:u32 frame
+//! notices  = notice*          notice = audience:u8 id:u64 except:u64 told:u8 value:u64 length:u32 frame
 //! sweep    = since:i64
 //! ```
 //! Integers are big-endian. A node reads its own version and the one before.
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 
+use super::notice::{Audience, Notice, Told};
 use super::timeline::Entry;
 use crate::model::{ConversationId, MessageKind, Millis, NodeId, UserId};
+use crate::protocol::CloseReason;
 
 /// The version this node writes.
 const VERSION: u8 = 1;
@@ -36,8 +38,8 @@ pub(crate) struct Origin {
 pub(crate) enum Packet {
     /// Entries of conversations.
     Messages(Vec<Delivery>),
-    /// Frames for whoever is in a conversation's timeline now; not in the log.
-    Events(Vec<(ConversationId, Bytes)>),
+    /// What is for whoever is there now; not in the log.
+    Notices(Vec<Notice>),
     /// The origin's publishes may have been lost since then, by the database's clock.
     Sweep {
         /// From when on.
@@ -75,7 +77,7 @@ impl Packet {
         out.put_u8(VERSION);
         out.put_u8(match self {
             Self::Messages(_) => 1,
-            Self::Events(_) => 2,
+            Self::Notices(_) => 2,
             Self::Sweep { .. } => 3,
         });
         out.put_slice(origin.cluster.as_bytes());
@@ -86,13 +88,7 @@ impl Packet {
         out.put_slice(origin.node.as_str().as_bytes());
         match self {
             Self::Messages(deliveries) => deliveries.iter().for_each(|delivery| delivery.encode(&mut out)),
-            Self::Events(events) => {
-                for (conversation, frame) in events {
-                    out.put_u64(conversation.get());
-                    out.put_u32(frame.len() as u32);
-                    out.put_slice(frame);
-                }
-            }
+            Self::Notices(notices) => notices.iter().for_each(|notice| notice.encode(&mut out)),
             Self::Sweep { since } => out.put_i64(*since),
         }
         out.freeze()
@@ -121,11 +117,11 @@ impl Packet {
                 Self::Messages(deliveries)
             }
             2 => {
-                let mut events = Vec::new();
+                let mut notices = Vec::new();
                 while bytes.has_remaining() {
-                    events.push((conversation(&mut bytes)?, frame(&mut bytes)?));
+                    notices.push(Notice::decode(&mut bytes)?);
                 }
-                Self::Events(events)
+                Self::Notices(notices)
             }
             3 => Self::Sweep { since: bytes.try_get_i64().map_err(short)? },
             _ => return Err(Malformed::Field("kind")),
@@ -136,7 +132,7 @@ impl Packet {
     fn body_bytes(&self) -> usize {
         match self {
             Self::Messages(deliveries) => deliveries.iter().map(Delivery::bytes).sum(),
-            Self::Events(events) => events.iter().map(|(_, frame)| 12 + frame.len()).sum(),
+            Self::Notices(notices) => notices.len() * 64,
             Self::Sweep { .. } => 8,
         }
     }
@@ -180,6 +176,56 @@ impl Delivery {
         }
         let users = (0..count).map(|_| user(bytes)).collect::<Result<_, _>>()?;
         Ok(Self { conversation, entry: Entry { seq, from, kind, frame: frame(bytes)? }, users })
+    }
+}
+
+impl Notice {
+    fn encode(&self, out: &mut BytesMut) {
+        let (audience, id, except) = match self.to {
+            Audience::Conversation(id, except) => (0, id.get(), except.map_or(0, UserId::get)),
+            Audience::User(id) => (1, id.get(), 0),
+        };
+        let (told, value, frame): (u8, u64, &[u8]) = match &self.told {
+            Told::Frame(frame) => (0, 0, frame),
+            Told::Member(conversation) => (1, conversation.get(), &[]),
+            Told::Closed(reason) => (2, reason.code().into(), &[]),
+        };
+        out.put_u8(audience);
+        out.put_u64(id);
+        out.put_u64(except);
+        out.put_u8(told);
+        out.put_u64(value);
+        out.put_u32(frame.len() as u32);
+        out.put_slice(frame);
+    }
+
+    fn decode(bytes: &mut Bytes) -> Result<Self, Malformed> {
+        let short = |_| Malformed::Field("cut short");
+        let to = match bytes.try_get_u8().map_err(short)? {
+            0 => {
+                let id = conversation(bytes)?;
+                Audience::Conversation(id, UserId::new(bytes.try_get_u64().map_err(short)?))
+            }
+            1 => {
+                let id = user(bytes)?;
+                bytes.try_get_u64().map_err(short)?;
+                Audience::User(id)
+            }
+            _ => return Err(Malformed::Field("audience")),
+        };
+        let told = bytes.try_get_u8().map_err(short)?;
+        let value = bytes.try_get_u64().map_err(short)?;
+        let frame = frame(bytes)?;
+        let told = match told {
+            0 => Told::Frame(frame),
+            1 => Told::Member(ConversationId::new(value).ok_or(Malformed::Field("conversation"))?),
+            2 => {
+                let known = CloseReason::ALL.into_iter().find(|reason| u64::from(reason.code()) == value);
+                Told::Closed(known.ok_or(Malformed::Field("close reason"))?)
+            }
+            _ => return Err(Malformed::Field("notice")),
+        };
+        Ok(Self { to, told })
     }
 }
 
@@ -228,9 +274,20 @@ mod tests {
         Packet::Messages(vec![delivery(1, &[4, 5]), delivery(2, &[])])
     }
 
+    fn notices() -> Packet {
+        let (group, alice) = (ConversationId::new(3).unwrap(), UserId::new(4).unwrap());
+        let frame = || Told::Frame(Bytes::from_static(b"{}\n"));
+        Packet::Notices(vec![
+            Notice { to: Audience::Conversation(group, Some(alice)), told: frame() },
+            Notice { to: Audience::Conversation(group, None), told: frame() },
+            Notice { to: Audience::User(alice), told: Told::Member(group) },
+            Notice { to: Audience::User(alice), told: Told::Closed(CloseReason::Revoked) },
+        ])
+    }
+
     #[test]
     fn a_packet_survives_the_bus() {
-        for packet in [messages(), Packet::Sweep { since: 42 }, Packet::Events(Vec::new())] {
+        for packet in [messages(), Packet::Sweep { since: 42 }, notices()] {
             let bytes = packet.encode(&origin());
             let (read_origin, read) = Packet::decode(bytes.clone()).unwrap();
             assert_eq!(read_origin, origin());

@@ -42,11 +42,7 @@ fn receive(core: &Core, payload: bytes::Bytes) {
     match Packet::decode(payload) {
         Ok((origin, _)) if origin.cluster != core.cluster_id => counter!(telemetry::ENVELOPES_MALFORMED).increment(1),
         Ok((_, Packet::Messages(deliveries))) => deliveries.into_iter().for_each(|delivery| deliver(core, delivery)),
-        Ok((_, Packet::Events(events))) => {
-            for (conversation, frame) in events {
-                core.timelines.event(conversation, &frame);
-            }
-        }
+        Ok((_, Packet::Notices(notices))) => notices.iter().for_each(|notice| notice.deliver(core, None)),
         Ok((origin, Packet::Sweep { since })) => {
             tracing::debug!(peer = %origin.node, since, "a peer asks for a sweep");
             core.repairs.sweep(since);

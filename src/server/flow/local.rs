@@ -1,10 +1,12 @@
 //! The sessions of this node, as the message path sees them.
 
 use std::collections::{HashMap, HashSet};
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 
+use bytes::Bytes;
 use tokio::sync::Notify;
+use tokio::time::{Duration, Instant};
 
 use crate::model::{ConversationId, Name, UserId};
 use crate::server::front::Outbox;
@@ -27,22 +29,77 @@ pub(crate) struct LocalSession {
     attached: Mutex<Option<HashSet<ConversationId>>>,
     /// Conversations that were born for its user while it was logging in; `None` once it has listed its conversations.
     born: Mutex<Option<HashSet<ConversationId>>>,
-    /// It has got its `welcome` and everything missed; before that it gets no events.
-    pub(crate) welcomed: AtomicBool,
+    greeting: Mutex<Greeting>,
+    /// The version of its user's account when it logged in.
+    account: AtomicU64,
+    /// When its user was last said to be typing.
+    typed: Mutex<Option<Instant>>,
+}
+
+/// How far a session has been greeted. Until it has its `welcome` and everything it missed it gets no events.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Greeting {
+    Waiting { missed: bool },
+    Welcomed,
 }
 
 impl LocalSession {
-    /// Makes a session that is attached to nothing yet.
-    pub(crate) fn new(number: SessionNumber, user: UserId, name: Name, outbox: Arc<Outbox>) -> Self {
+    /// Makes a session that is attached to nothing yet. `account` is the version of the user's account.
+    pub(crate) fn new(number: SessionNumber, user: UserId, name: Name, account: u64, outbox: Arc<Outbox>) -> Self {
         Self {
             number,
             user,
             name,
+            account: AtomicU64::new(account),
+            typed: Mutex::default(),
             outbox,
             attached: Mutex::new(Some(HashSet::new())),
             born: Mutex::new(Some(HashSet::new())),
-            welcomed: AtomicBool::new(false),
+            greeting: Mutex::new(Greeting::Waiting { missed: false }),
         }
+    }
+
+    /// Tells whether it has been welcomed.
+    pub(crate) fn is_welcomed(&self) -> bool {
+        *self.greeting() == Greeting::Welcomed
+    }
+
+    /// Begins to give it events. `true`: there were some before, so it needs a picture of how things stand.
+    pub(crate) fn welcome(&self) -> bool {
+        std::mem::replace(&mut *self.greeting(), Greeting::Welcomed) == Greeting::Waiting { missed: true }
+    }
+
+    /// Queues an event, or notes that there was one before it was welcomed.
+    pub(crate) fn event(&self, frame: &Bytes) {
+        let mut greeting = self.greeting();
+        match *greeting {
+            Greeting::Welcomed => self.outbox.event(frame.clone()),
+            Greeting::Waiting { .. } => *greeting = Greeting::Waiting { missed: true },
+        }
+    }
+
+    /// Returns the version of the account that it stands for.
+    pub(crate) fn account(&self) -> u64 {
+        self.account.load(Ordering::Acquire)
+    }
+
+    /// Notes that the session itself has changed its user's account.
+    pub(crate) fn renew(&self, account: u64) {
+        self.account.store(account, Ordering::Release);
+    }
+
+    /// Tells whether its user may be said to be typing, at most once in `every`.
+    pub(crate) fn may_type(&self, every: Duration) -> bool {
+        let mut typed = self.typed.lock().expect("no code panics while it holds it");
+        let may = typed.is_none_or(|at| at.elapsed() >= every);
+        if may {
+            *typed = Some(Instant::now());
+        }
+        may
+    }
+
+    fn greeting(&self) -> MutexGuard<'_, Greeting> {
+        self.greeting.lock().expect("no code panics while it holds it")
     }
 
     /// Ends the session for the timelines and returns those it was in: from here on no timeline takes it.
@@ -187,7 +244,7 @@ mod tests {
 
     fn session(number: SessionNumber) -> Arc<LocalSession> {
         let name = Name::new("alice").unwrap();
-        Arc::new(LocalSession::new(number, UserId::new(1).unwrap(), name, Arc::new(Outbox::new(1))))
+        Arc::new(LocalSession::new(number, UserId::new(1).unwrap(), name, 0, Arc::new(Outbox::new(1))))
     }
 
     #[test]

@@ -4,13 +4,13 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
-use bytes::Bytes;
 use metrics::counter;
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use super::envelope::{Delivery, Packet};
+use super::notice::{Audience, Notice};
 use super::timeline::Entry;
 use crate::bus::{Claim, Outgoing};
 use crate::model::store::Presence;
@@ -46,8 +46,8 @@ pub(crate) struct Routed {
 pub(crate) enum Work {
     /// Entries in commit order, and when they were committed at the latest, by the database's clock.
     Entries(Vec<Routed>, Millis),
-    /// Frames that are not in the log, for whoever is in these conversations.
-    Events(Vec<(ConversationId, Bytes)>),
+    /// What is not in the log, for whoever is there.
+    Notices(Vec<Notice>),
 }
 
 /// The way to the router, and what it could not do.
@@ -81,9 +81,9 @@ impl Router {
         }
     }
 
-    /// Queues events; they are dropped when the router is behind.
-    pub(crate) fn route_events(&self, events: Vec<(ConversationId, Bytes)>) {
-        if !events.is_empty() && self.queue.try_send(Work::Events(events)).is_err() {
+    /// Queues notices; they are dropped when the router is behind.
+    pub(super) fn notify(&self, notices: Work) {
+        if self.queue.try_send(notices).is_err() {
             counter!(telemetry::PUBLISH_FAILURES).increment(1);
         }
     }
@@ -140,7 +140,7 @@ pub(crate) async fn run(core: Arc<Core>, mut work: mpsc::Receiver<Work>, stop: C
                 continue;
             }
         }
-        let (mut entries, mut events) = (Vec::new(), Vec::new());
+        let (mut entries, mut notices) = (Vec::new(), Vec::new());
         let mut committed: Option<Millis> = None;
         for batch in batches.drain(..) {
             match batch {
@@ -148,10 +148,10 @@ pub(crate) async fn run(core: Arc<Core>, mut work: mpsc::Receiver<Work>, stop: C
                     committed.get_or_insert(at);
                     entries.extend(more);
                 }
-                Work::Events(more) => events.extend(more),
+                Work::Notices(more) => notices.extend(more),
             }
         }
-        if let (Err(why), Some(committed)) = (route(&core, entries, events).await, committed) {
+        if let (Err(why), Some(committed)) = (route(&core, entries, notices).await, committed) {
             core.router.failed(&core, committed, &why);
             if core.bus.state().borrow().is_connected() {
                 ask_peers_to_sweep(&core, committed - COMMIT_SLACK).await;
@@ -160,9 +160,15 @@ pub(crate) async fn run(core: Arc<Core>, mut work: mpsc::Receiver<Work>, stop: C
     }
 }
 
-async fn route(core: &Core, entries: Vec<Routed>, events: Vec<(ConversationId, Bytes)>) -> Result<(), String> {
+async fn route(core: &Core, entries: Vec<Routed>, notices: Vec<Notice>) -> Result<(), String> {
     let mut conversations: Vec<ConversationId> = entries.iter().map(|routed| routed.conversation).collect();
-    conversations.extend(events.iter().map(|(conversation, _)| *conversation));
+    let mut users = Vec::new();
+    for notice in &notices {
+        match notice.to {
+            Audience::Conversation(conversation, _) => conversations.push(conversation),
+            Audience::User(user) => users.push(user),
+        }
+    }
     conversations.sort_unstable();
     conversations.dedup();
     let presence =
@@ -186,9 +192,19 @@ async fn route(core: &Core, entries: Vec<Routed>, events: Vec<(ConversationId, B
             }
         }
     }
-    for (conversation, frame) in events {
-        for place in places.get(&conversation).into_iter().flatten() {
-            packets.entry(place.node.clone()).or_default().event(conversation, &frame);
+    let mut homes: HashMap<UserId, Vec<NodeId>> = HashMap::new();
+    for (user, node) in core.store.whereabouts(&users).await.map_err(|error| format!("whereabouts: {error}"))? {
+        if node != core.node {
+            homes.entry(user).or_default().push(node);
+        }
+    }
+    for notice in notices {
+        let nodes: Vec<&NodeId> = match notice.to {
+            Audience::Conversation(id, _) => places.get(&id).into_iter().flatten().map(|place| &place.node).collect(),
+            Audience::User(user) => homes.get(&user).into_iter().flatten().collect(),
+        };
+        for node in nodes {
+            packets.entry(node.clone()).or_default().notices.push(notice.clone());
         }
     }
     let limit = MAX_PACKET.min(core.bus.guarantees().max_payload);
@@ -237,16 +253,12 @@ async fn ask_peers_to_sweep(core: &Core, since: Millis) {
 #[derive(Debug, Default)]
 struct Packing {
     deliveries: Vec<Delivery>,
-    events: Vec<(ConversationId, Bytes)>,
+    notices: Vec<Notice>,
 }
 
 impl Packing {
     fn delivery(&mut self, conversation: ConversationId, entry: Entry, users: Vec<UserId>) {
         self.deliveries.push(Delivery { conversation, entry, users });
-    }
-
-    fn event(&mut self, conversation: ConversationId, frame: &Bytes) {
-        self.events.push((conversation, frame.clone()));
     }
 
     /// Cuts into packets of at most `limit` bytes (a single larger delivery goes alone).
@@ -265,8 +277,8 @@ impl Packing {
         if !batch.is_empty() {
             packets.push(Packet::Messages(batch));
         }
-        for chunk in self.events.chunks(256) {
-            packets.push(Packet::Events(chunk.to_vec()));
+        for chunk in self.notices.chunks(256) {
+            packets.push(Packet::Notices(chunk.to_vec()));
         }
         packets
     }

@@ -2,7 +2,6 @@
 
 use std::collections::{HashMap, HashSet};
 use std::hash::{BuildHasher, RandomState};
-use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
@@ -161,10 +160,10 @@ impl Timelines {
     }
 
     /// Queues an event for every session that listens to a timeline.
-    pub(crate) fn event(&self, conversation: ConversationId, frame: &Bytes) {
+    pub(crate) fn event(&self, conversation: ConversationId, except: Option<UserId>, frame: &Bytes) {
         if let Some(timeline) = self.shard(conversation).get(&conversation) {
-            let welcomed = timeline.listeners().filter(|session| session.welcomed.load(Ordering::Acquire));
-            welcomed.for_each(|session| session.outbox.event(frame.clone()));
+            let others = timeline.listeners().filter(|session| Some(session.user) != except);
+            others.for_each(|session| session.event(frame));
         }
     }
 

@@ -6,7 +6,7 @@ use super::outbox::Outbox;
 use crate::protocol::{CloseReason, ErrorCode, Malformed, Request, RequestBody, RequestId, ServerFrame};
 use crate::server::core::Core;
 use crate::server::flow::{self, LocalSession};
-use crate::server::service::{self, LoginFailure, Member, Sending, ServiceError};
+use crate::server::service::{self, LoginFailure, Member, Sending, ServiceError, friend};
 use crate::telemetry;
 use metrics::counter;
 
@@ -109,7 +109,13 @@ impl Session {
             (RequestBody::Received { conversation, seq }, Some(member)) => {
                 service::received(&self.core, member.session(), conversation, seq);
             }
-            (RequestBody::Logout {}, Some(_)) => self.outbox.close(CloseReason::Logout, 0, id),
+            (RequestBody::Read { conversation, seq }, Some(member)) => {
+                service::read(&self.core, member.session(), conversation, seq);
+            }
+            (RequestBody::Typing { conversation }, Some(member)) => {
+                service::typing(&self.core, member.session(), conversation);
+            }
+            (RequestBody::Logout { everywhere: false }, Some(_)) => self.outbox.close(CloseReason::Logout, 0, id),
             (body, Some(_)) => return Handled::Work(Work::Request(Request { id, body })),
         }
         Handled::Done
@@ -126,6 +132,7 @@ impl Session {
             Work::CatchUp => self.catch_up().await,
             Work::Request(Request { id, body }) => match body {
                 RequestBody::Login(login) => self.login(id, login).await,
+                RequestBody::Logout { .. } => self.log_out_everywhere(id).await,
                 body => match self.answer(id.clone(), body).await {
                     Ok(frame) => self.outbox.reply(&frame),
                     Err(error) => self.refuse(id, error),
@@ -149,6 +156,14 @@ impl Session {
         }
     }
 
+    async fn log_out_everywhere(&self, id: Option<RequestId>) {
+        let Some(member) = &self.member else { return };
+        match service::log_out_elsewhere(&self.core, member.session()).await {
+            Ok(()) => self.outbox.close(CloseReason::Logout, 0, id),
+            Err(error) => self.refuse(id, error),
+        }
+    }
+
     async fn answer(&self, id: Option<RequestId>, body: RequestBody) -> Result<ServerFrame, ServiceError> {
         let core = &*self.core;
         if let RequestBody::Register { name, password } = body {
@@ -168,12 +183,29 @@ impl Session {
             }
             RequestBody::GroupJoin { conversation } => service::group_join(core, session, id, conversation).await,
             RequestBody::GroupLeave { conversation } => service::group_leave(core, session, id, conversation).await,
+            RequestBody::GroupRemove { conversation, user } => {
+                service::group_remove(core, session, id, conversation, user).await
+            }
+            RequestBody::GroupFind { name } => service::group_find(core, id, &name).await,
+            RequestBody::GroupMembers { conversation, after, limit } => {
+                service::group_members(core, session, id, conversation, after, limit).await
+            }
+            RequestBody::FindUser { name } => friend::find_user(core, id, &name).await,
+            RequestBody::FriendAdd { name } => friend::add(core, session, id, &name).await,
+            RequestBody::FriendAccept { user } => friend::accept(core, session, id, user).await,
+            RequestBody::FriendRemove { user } => friend::remove(core, session, id, user).await,
+            RequestBody::Friends {} => friend::list(core, session, id).await,
+            RequestBody::Block { user } => friend::block(core, session, id, user, true).await,
+            RequestBody::Unblock { user } => friend::block(core, session, id, user, false).await,
+            RequestBody::Password { old, new } => service::change_password(core, session, id, old, new).await,
             RequestBody::Register { .. }
             | RequestBody::Login(_)
             | RequestBody::Send { .. }
             | RequestBody::Received { .. }
+            | RequestBody::Read { .. }
+            | RequestBody::Typing { .. }
             | RequestBody::Ping {}
-            | RequestBody::Logout {} => Err(ServiceError::new(ErrorCode::Internal, "this request does not wait")),
+            | RequestBody::Logout { .. } => Err(ServiceError::new(ErrorCode::Internal, "this request does not wait")),
         }
     }
 
@@ -185,6 +217,9 @@ impl Session {
             tokio::time::sleep(flow::CATCH_UP_RETRY).await;
         } else if self.outbox.take_stale() {
             self.outbox.event(self.core.health.picture());
+            if let Err(error) = service::picture(&self.core, member.session()).await {
+                tracing::debug!(%error, "a session could not be told how things stand");
+            }
         }
     }
 

@@ -1,15 +1,19 @@
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::error::ServiceError;
 use crate::model::store::{History, Page};
 use crate::model::{ConversationId, Key, Message, MessageKind, Seq, UserId};
 use crate::protocol::{ConversationView, ErrorCode, MAX_SERVER_FRAME, RequestId, SendTarget, ServerFrame};
 use crate::server::core::Core;
-use crate::server::flow::{Answer, LocalSession, Post};
+use crate::server::flow::{Answer, LocalSession, Notice, Post, notify};
 
 /// How many entries of a conversation, or conversations, one reply shows.
 const DEFAULT_LIMIT: u64 = 50;
 const MAX_LIMIT: u64 = 200;
+
+/// A session is said to be typing at most this often.
+const TYPING_EVERY: Duration = Duration::from_secs(1);
 
 /// What became of a message that was given to the appender.
 #[derive(Debug)]
@@ -49,6 +53,22 @@ pub(crate) fn received(core: &Core, session: &LocalSession, conversation: Conver
     }
 }
 
+/// Takes a confirmation that everything up to `seq` has been read.
+pub(crate) fn read(core: &Core, session: &LocalSession, conversation: ConversationId, seq: Seq) {
+    if core.timelines.holds_user(conversation, session.user) {
+        core.cursors.read(conversation, session.user, seq);
+    }
+}
+
+/// Tells the other members that a user writes; dropped when it was said a moment ago.
+pub(crate) fn typing(core: &Core, session: &LocalSession, conversation: ConversationId) {
+    if core.timelines.holds_user(conversation, session.user) && session.may_type(TYPING_EVERY) {
+        let user = session.user;
+        let frame = ServerFrame::Typing { conversation, user };
+        notify(core, vec![Notice::conversation(conversation, Some(user), &frame)], None);
+    }
+}
+
 /// Reads a page of a conversation.
 pub(crate) async fn history(
     core: &Core,
@@ -63,7 +83,7 @@ pub(crate) async fn history(
         (None, Some(after)) => Page::After(after),
         (None, None) => Page::Newest,
     };
-    let limit = limit.unwrap_or(DEFAULT_LIMIT).clamp(1, MAX_LIMIT) as usize;
+    let limit = page_limit(limit);
     let history = core.store.history(user, conversation, page, limit).await?;
     let History { messages, more } = history.ok_or_else(ServiceError::not_member)?;
     let (messages, cut) = fit(messages, page);
@@ -94,6 +114,11 @@ fn fit(mut messages: Vec<Message>, page: Page) -> (Vec<Message>, bool) {
     (messages, cut)
 }
 
+/// Returns how many entries a reply shows.
+pub(super) fn page_limit(asked: Option<u64>) -> usize {
+    asked.unwrap_or(DEFAULT_LIMIT).clamp(1, MAX_LIMIT) as usize
+}
+
 /// Reads a page of a user's list of conversations.
 pub(crate) async fn conversations(
     core: &Core,
@@ -102,7 +127,7 @@ pub(crate) async fn conversations(
     before: Option<ConversationId>,
     limit: Option<u64>,
 ) -> Result<ServerFrame, ServiceError> {
-    let limit = limit.unwrap_or(DEFAULT_LIMIT).clamp(1, MAX_LIMIT) as usize;
+    let limit = page_limit(limit);
     let memberships = core.store.memberships(&[user], before, limit + 1).await?;
     let more = memberships.len() > limit;
     let conversations: Vec<ConversationView> = memberships.into_iter().take(limit).map(Into::into).collect();
@@ -133,6 +158,6 @@ mod tests {
         };
         assert_eq!(seqs(Page::After(0)), (vec![1, 2], true), "six bytes of JSON for each byte");
         assert_eq!(seqs(Page::Before(6)), (vec![4, 5], true));
-        assert_eq!(fit(messages[..1].to_vec(), Page::Newest).1, false);
+        assert!(!fit(messages[..1].to_vec(), Page::Newest).1);
     }
 }

@@ -7,10 +7,11 @@ use std::time::Duration;
 use tokio::time::{MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 
-use crate::model::store::CursorUpdate;
+use crate::model::store::{CursorMoved, CursorUpdate};
 use crate::model::{ConversationId, Seq, UserId};
 use crate::protocol::ServerFrame;
 use crate::server::core::Core;
+use crate::server::flow::{Notice, notify};
 
 const WRITE_EVERY: Duration = Duration::from_secs(1);
 
@@ -32,6 +33,14 @@ impl Cursors {
         let mut waiting = self.lock();
         let (delivered, _) = waiting.entry((conversation, user)).or_default();
         *delivered = seq.max(*delivered);
+    }
+
+    /// Raises how far a user has read a conversation; what was read has arrived.
+    pub(crate) fn read(&self, conversation: ConversationId, user: UserId, seq: Seq) {
+        let mut waiting = self.lock();
+        let (delivered, read) = waiting.entry((conversation, user)).or_default();
+        *delivered = seq.max(*delivered);
+        *read = seq.max(*read);
     }
 
     fn take(&self) -> Vec<CursorUpdate> {
@@ -72,13 +81,9 @@ async fn write(core: &Core, batch: &[CursorUpdate]) {
             return;
         }
     };
-    let mut events = Vec::new();
-    for cursor in moved.iter().filter(|cursor| cursor.members <= TOLD_UP_TO) {
-        let (conversation, user) = (cursor.conversation, cursor.user);
-        let frame =
-            ServerFrame::Cursor { conversation, user, delivered: cursor.delivered, read: cursor.read }.to_line();
-        core.timelines.event(conversation, &frame);
-        events.push((conversation, frame));
-    }
-    core.router.route_events(events);
+    let told = moved.iter().filter(|cursor| cursor.members <= TOLD_UP_TO).map(|cursor| {
+        let CursorMoved { conversation, user, delivered, read, .. } = *cursor;
+        Notice::conversation(conversation, None, &ServerFrame::Cursor { conversation, user, delivered, read })
+    });
+    notify(core, told.collect(), None);
 }

@@ -43,6 +43,7 @@ impl ServiceError {
                 "this key is taken by another message of yours: keys are unique for ever",
             ),
             Outcome::NotMember => Self::not_member(),
+            Outcome::Forbidden => Self::new(ErrorCode::Forbidden, "this user does not take messages from you"),
             Outcome::NotFound => Self::not_found("there is no such conversation"),
             Outcome::Refused => Self::new(ErrorCode::Internal, "the log refuses this message"),
             Outcome::Stored { .. } | Outcome::Repeat { .. } | Outcome::AlreadyMember => {

@@ -11,9 +11,13 @@ use tokio::time::timeout;
 
 use super::account::authenticate;
 use super::error::ServiceError;
+use super::friend;
+use super::picture::picture;
 use crate::model::store::{NodeState, Range, StoreError};
 use crate::model::{ConversationId, Membership, Seq};
-use crate::protocol::{CloseReason, ErrorCode, Login, MemberMore, RequestId, ServerFrame};
+use crate::protocol::{
+    CloseReason, ErrorCode, FriendRequestView, FriendView, Login, MemberMore, RequestId, ServerFrame,
+};
 use crate::server::core::Core;
 use crate::server::flow::{Entry, LocalSession, PageSize, Release};
 use crate::server::front::Outbox;
@@ -76,7 +80,8 @@ pub(crate) async fn login(
 ) -> Result<Member, LoginFailure> {
     let since = std::mem::take(&mut request.since);
     let user = authenticate(core, request).await?;
-    let session = Arc::new(LocalSession::new(core.next_session(), user.id, user.name, Arc::clone(outbox)));
+    let session =
+        Arc::new(LocalSession::new(core.next_session(), user.id, user.name, user.token_version, Arc::clone(outbox)));
     if !core.locals.insert(&session, core.limits.sessions_per_user) {
         return Err(LoginFailure::Closed(CloseReason::TooManySessions));
     }
@@ -90,7 +95,8 @@ pub(crate) async fn login(
     let unavailable = || ServiceError::new(ErrorCode::Unavailable, "the log does not answer, try again");
     timeout(PATIENCE, committed).await.map_err(|_| unavailable())?;
     let memberships = enter(core, &member.session).await?;
-    welcome(core, &member.session, id, &memberships);
+    let (friends, requests) = friend::views(core.reader.friends(user.id).await?);
+    welcome(core, &member.session, id, &memberships, friends);
     let missed = Missed::of(&memberships, &since);
     if let Err(error) = missed.send(core, outbox).await {
         tracing::warn!(%error, user = %user.id, "a login could not read what was missed");
@@ -103,7 +109,12 @@ pub(crate) async fn login(
             outbox.fall_behind(conversation, head + 1);
         }
     }
-    core.health.welcome(&member.session);
+    for FriendRequestView { user, name } in requests {
+        outbox.reply(&ServerFrame::FriendRequest { user, name });
+    }
+    if core.health.welcome(&member.session) {
+        picture(core, &member.session).await?;
+    }
     counter!(telemetry::LOGINS).increment(1);
     Ok(member)
 }
@@ -137,7 +148,13 @@ async fn enter(core: &Core, session: &Arc<LocalSession>) -> Result<Vec<Membershi
     Ok(memberships)
 }
 
-fn welcome(core: &Core, session: &LocalSession, id: Option<RequestId>, memberships: &[Membership]) {
+fn welcome(
+    core: &Core,
+    session: &LocalSession,
+    id: Option<RequestId>,
+    memberships: &[Membership],
+    friends: Vec<FriendView>,
+) {
     let shown = memberships.iter().take(WELCOME_CONVERSATIONS);
     session.outbox.reply(&ServerFrame::Welcome {
         id,
@@ -145,8 +162,8 @@ fn welcome(core: &Core, session: &LocalSession, id: Option<RequestId>, membershi
         name: session.name.to_string(),
         session: format!("{}.{}.{}", core.node, core.lease.epoch(), session.number),
         node: core.node.to_string(),
-        token: core.tokens.issue(session.user),
-        friends: Vec::new(),
+        token: core.tokens.issue(session.user, session.account()),
+        friends,
         conversations: shown.map(|membership| membership.clone().into()).collect(),
     });
 }
@@ -216,7 +233,9 @@ mod tests {
         Membership { user, conversation, kind, name: String::new(), peer: None, head, joined_seq, delivered, read: 0 }
     }
 
-    fn missed(membership: Membership, since: Option<Seq>) -> (Vec<(Seq, Seq)>, Vec<(Seq, Seq)>) {
+    type Spans = Vec<(Seq, Seq)>;
+
+    fn missed(membership: Membership, since: Option<Seq>) -> (Spans, Spans) {
         let since = since.map(|seq| (membership.conversation, seq)).into_iter().collect();
         let missed = Missed::of(&[membership], &since);
         let ranges = missed.ranges.iter().map(|range| (range.after, range.until)).collect();

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::batch::Batcher;
 use super::error::ServiceError;
-use crate::model::store::{Head, Store, StoreError, User};
+use crate::model::store::{Friend, Head, Store, StoreError, User};
 use crate::model::{Membership, UserId};
 
 /// The most logins in one query.
@@ -14,6 +14,7 @@ const BATCH: usize = 256;
 /// Batched reads. A failed batch fails all of its callers.
 #[derive(Debug)]
 pub(crate) struct LogReader {
+    friends: Batcher<UserId, Result<Vec<Friend>, ServiceError>>,
     users: Batcher<UserId, Result<Vec<User>, ServiceError>>,
     conversations: Batcher<UserId, Result<Vec<Head>, ServiceError>>,
     memberships: Batcher<UserId, Result<Vec<Membership>, ServiceError>>,
@@ -31,6 +32,14 @@ impl LogReader {
             }
         });
         let log = Arc::clone(store);
+        let friends = Batcher::spawn(BATCH, move |users: Vec<UserId>| {
+            let log = Arc::clone(&log);
+            async move {
+                let rows = log.friends(&users).await;
+                share(&users, rows.map(|rows| rows.into_iter().map(|row| (row.user, row)).collect()))
+            }
+        });
+        let log = Arc::clone(store);
         let conversations = Batcher::spawn(BATCH, move |users: Vec<UserId>| {
             let log = Arc::clone(&log);
             async move { share(&users, log.conversations_of(&users).await) }
@@ -43,13 +52,18 @@ impl LogReader {
                 share(&users, rows.map(|rows| rows.into_iter().map(|row| (row.user, row)).collect()))
             }
         });
-        Self { users, conversations, memberships }
+        Self { friends, users, conversations, memberships }
     }
 
     /// Finds a user by id.
     pub(crate) async fn user(&self, user: UserId) -> Result<Option<User>, ServiceError> {
         let found = self.users.ask(user).await.unwrap_or_else(|| Err(ServiceError::stopping()))?;
         Ok(found.into_iter().next())
+    }
+
+    /// Reads a user's friends, and who has asked them.
+    pub(crate) async fn friends(&self, user: UserId) -> Result<Vec<Friend>, ServiceError> {
+        self.friends.ask(user).await.unwrap_or_else(|| Err(ServiceError::stopping()))
     }
 
     /// Reads which conversations a user is in.

@@ -21,6 +21,8 @@ pub(crate) struct Tokens {
 struct Claims {
     iss: String,
     sub: String,
+    /// The version of the account when the token was made.
+    ver: u64,
     iat: u64,
     exp: u64,
 }
@@ -40,18 +42,18 @@ impl Tokens {
         }
     }
 
-    /// Makes a token for a user.
-    pub(crate) fn issue(&self, user: UserId) -> String {
+    /// Makes a token for a user, good for as long as their account stays at this version.
+    pub(crate) fn issue(&self, user: UserId, version: u64) -> String {
         let now = unix_now().unsigned_abs() / 1000;
-        let claims =
-            Claims { iss: self.issuer.clone(), sub: user.to_string(), iat: now, exp: now + self.ttl.as_secs() };
+        let (iss, sub, exp) = (self.issuer.clone(), user.to_string(), now + self.ttl.as_secs());
+        let claims = Claims { iss, sub, ver: version, iat: now, exp };
         encode(&Header::new(Algorithm::HS256), &claims, &self.encoding).expect("a symmetric key signs any claims")
     }
 
-    /// Returns whose token it is. `None`: it is not ours, has been tampered with, or has run out.
-    pub(crate) fn check(&self, token: &str) -> Option<UserId> {
+    /// Returns whose token it is and of which version of the account. `None`: it is not ours, has been tampered with, or has run out.
+    pub(crate) fn check(&self, token: &str) -> Option<(UserId, u64)> {
         let claims = decode::<Claims>(token, &self.decoding, &self.validation).ok()?.claims;
-        UserId::new(claims.sub.parse().ok()?)
+        Some((UserId::new(claims.sub.parse().ok()?)?, claims.ver))
     }
 }
 
@@ -73,8 +75,8 @@ mod tests {
     fn only_this_clusters_living_tokens_are_good() {
         let user = UserId::new(7).unwrap();
         let ours = tokens("0123456789abcdef", 1, Duration::from_secs(3600));
-        let token = ours.issue(user);
-        assert_eq!(ours.check(&token), Some(user));
+        let token = ours.issue(user, 3);
+        assert_eq!(ours.check(&token), Some((user, 3)));
         assert_eq!(tokens("0123456789abcdef", 2, Duration::from_secs(3600)).check(&token), None, "another key");
         assert_eq!(tokens("fedcba9876543210", 1, Duration::from_secs(3600)).check(&token), None, "another cluster");
         assert_eq!(ours.check(&format!("{token}x")), None);
@@ -82,6 +84,6 @@ mod tests {
         let mut past = tokens("0123456789abcdef", 1, Duration::ZERO);
         past.validation.leeway = 0;
         past.validation.reject_tokens_expiring_in_less_than = 1;
-        assert_eq!(past.check(&past.issue(user)), None, "run out");
+        assert_eq!(past.check(&past.issue(user, 0)), None, "run out");
     }
 }

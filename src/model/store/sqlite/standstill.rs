@@ -5,12 +5,12 @@ use std::sync::mpsc;
 
 /// Keeps a paused clock from running ahead for as long as it lives.
 pub(super) struct Standstill {
-    _end: mpsc::Sender<()>,
+    _end: mpsc::SyncSender<()>,
 }
 
 impl Standstill {
     pub(super) fn begin() -> Self {
-        let (_end, ended) = mpsc::channel();
+        let (_end, ended) = mpsc::sync_channel(0);
         // The clock stands still while the runtime has blocking work; this work ends when the sender is dropped.
         tokio::task::spawn_blocking(move || ended.recv());
         Self { _end }
