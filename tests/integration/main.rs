@@ -11,6 +11,7 @@ mod harness;
 mod keys;
 mod layers;
 mod nginx;
+mod operator;
 mod protocol_page;
 mod python;
 mod resume;
