@@ -6,6 +6,7 @@
 mod bus;
 mod chat;
 mod config;
+mod containers;
 mod groups;
 mod harness;
 mod keys;
