@@ -182,6 +182,9 @@ class Client:
         self.user, self.token = frame["user"], frame["token"]
         for shown in frame["conversations"]:
             self.on_conversation(shown)
+            # Only after a restored backup is the head below what we have; what we had above it is gone.
+            conversation = self.conversations[shown["conversation"]]
+            conversation.position = min(conversation.position, shown["head"])
         say(f"logged in as {frame['name']}, user {self.user}, on {frame['node']}")
         self.is_welcome, self.failures = True, 0
         # In the first order and with the first keys; it does not matter which of them were stored.

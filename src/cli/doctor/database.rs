@@ -34,14 +34,14 @@ fn finding(url: &str, found: Result<Examination, StoreError>, here: Millis) -> F
         }
         Ok(Examination::Old { applied, pending }) => {
             let text = format!(
-                "{url} has {applied} migrations and lacks {pending}; the next node that starts applies them, so back \
-                 it up and stop older nodes first"
+                "{url}, migrations: {applied} applied, {pending} pending; the next node that starts applies what is \
+                 pending, so make a backup and stop older nodes first"
             );
             Finding::warn(SUBJECT, text)
         }
         Ok(Examination::Current { applied, users, now, commit }) => {
             let apart = Duration::from_millis(now.abs_diff(here));
-            let seen = format!("{url}, {applied} migrations, none pending; {users} users");
+            let seen = format!("{url}, migrations: {applied} applied, none pending; users: {users}");
             let took = format!("written in {:.1} ms", commit.as_secs_f64() * 1_000.0);
             if apart > CLOCK_APART {
                 let apart = humantime::format_duration(Duration::from_secs(apart.as_secs()));
