@@ -85,7 +85,8 @@ fn compose_files_name_only_what_exists() {
 
 #[test]
 fn the_cluster_has_two_nodes_on_one_log_behind_the_rendered_balancer() {
-    let (path, file) = compose_files().into_iter().find(|(path, _)| path.ends_with("cluster.yml")).expect("cluster.yml");
+    let (path, file) =
+        compose_files().into_iter().find(|(path, _)| path.ends_with("cluster.yml")).expect("cluster.yml");
     assert!(services(&file).all(|(name, service)| {
         config(&format!("{}: {name}", path.display()), service);
         true
