@@ -109,7 +109,7 @@ impl Config {
             ("listen", self.listen.validate()),
             ("cluster", self.cluster.validate()),
             ("bus", self.bus.validate()),
-            ("store", self.store.validate().err().map(|e| ("url", e.to_string())).into_iter().collect()),
+            ("store", self.store.validate()),
             ("auth", self.auth.validate()),
             ("limits", self.limits.validate()),
             ("edge", self.edge.validate()),

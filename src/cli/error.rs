@@ -1,6 +1,7 @@
 use std::error::Error;
 
 use super::chat::ChatError;
+use super::doctor::Unwell;
 use super::replay::ReplayFailure;
 use crate::bus::{BusError, BusErrorKind};
 use crate::config::ConfigError;
@@ -29,6 +30,9 @@ pub enum CliError {
     /// A chat ended with an error.
     #[error(transparent)]
     Chat(#[from] ChatError),
+    /// The doctor found something.
+    #[error(transparent)]
+    Unwell(#[from] Unwell),
     /// A replay was not clean, or could not be played.
     #[error(transparent)]
     Replay(#[from] ReplayFailure),
@@ -72,6 +76,7 @@ impl CliError {
                 StoreErrorKind::Unavailable | StoreErrorKind::OutcomeUnknown => 69,
                 StoreErrorKind::Conflict | StoreErrorKind::Internal => 1,
             },
+            Self::Unwell(e) => e.exit_code(),
             Self::Bus(e) if e.kind() == BusErrorKind::Config => 78,
             Self::Start(StartError::Claim(_)) => 69,
             Self::Start(StartError::Config(_)) => 78,

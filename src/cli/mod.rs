@@ -1,11 +1,13 @@
 //! The command line: one file per subcommand, each with its `Args` and a `run`.
 
 pub mod chat;
+pub mod doctor;
 mod error;
 pub mod nginx;
 pub mod replay;
 pub mod serve;
 pub mod up;
+pub mod user;
 
 use std::path::PathBuf;
 
@@ -52,6 +54,10 @@ enum Command {
     Replay(replay::ReplayArgs),
     /// Works for the Nginx balancer in front of the nodes
     Nginx(nginx::Args),
+    /// Checks what a node needs: config, database, bus, ports and limits
+    Doctor(doctor::Args),
+    /// Lists and changes accounts
+    User(user::Args),
 }
 
 impl Globals {
@@ -80,6 +86,8 @@ impl Cli {
             Command::Chat(args) => Ok(chat::run(args).await?),
             Command::Replay(args) => Ok(replay::run(args).await?),
             Command::Nginx(args) => nginx::run(args, &self.globals).await,
+            Command::Doctor(args) => doctor::run(args, &self.globals).await,
+            Command::User(args) => user::run(args, &self.globals).await,
         }
     }
 }

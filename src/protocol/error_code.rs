@@ -35,6 +35,23 @@ pub enum ErrorCode {
 }
 
 impl ErrorCode {
+    /// Every code.
+    pub const ALL: [Self; 13] = [
+        Self::BadFrame,
+        Self::TooLarge,
+        Self::Unauthenticated,
+        Self::BadCredentials,
+        Self::Forbidden,
+        Self::NameTaken,
+        Self::NotFound,
+        Self::NotMember,
+        Self::Conflict,
+        Self::RateLimited,
+        Self::Busy,
+        Self::Unavailable,
+        Self::Internal,
+    ];
+
     /// Returns the code as it stands on the wire.
     pub fn as_str(self) -> &'static str {
         match self {

@@ -14,3 +14,4 @@ mod service;
 pub use cluster::ClaimError;
 pub use config::{AuthConfig, ChatConfig, ClusterConfig, LimitsConfig, ListenConfig, NodeConfig};
 pub use node::{Node, NodeBuilder, StartError};
+pub use service::hash_password;

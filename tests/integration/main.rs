@@ -9,6 +9,7 @@ mod balancer;
 mod bus;
 mod chat;
 mod config;
+mod containers;
 mod degraded;
 mod groups;
 mod harness;
@@ -16,6 +17,9 @@ mod keys;
 mod layers;
 mod login;
 mod nginx;
+mod operator;
+mod protocol_page;
+mod python;
 mod races;
 mod resume;
 #[cfg(feature = "redis")]

@@ -7,6 +7,7 @@ mod config;
 #[cfg(any(test, feature = "contract"))]
 pub mod contract;
 mod error;
+mod examine;
 mod location;
 mod rows;
 mod sqlite;
@@ -18,6 +19,7 @@ use async_trait::async_trait;
 
 pub use config::StoreConfig;
 pub use error::{StoreError, StoreErrorKind};
+pub use examine::{Examination, examine, exists};
 pub use rows::{
     Append, Beat, Beaten, Changes, Claim, Claimed, CursorMoved, CursorUpdate, Friend, Friendship, Head, History,
     Member, Meta, NodeRow, NodeState, Outcome, Page, Presence, PresenceChange, Range, User, UserChange,

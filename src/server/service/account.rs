@@ -6,7 +6,7 @@ use crate::server::core::Core;
 use crate::server::flow::{Audience, LocalSession, Notice, Told, notify};
 
 /// The lengths of a password, in bytes.
-const PASSWORD_BYTES: std::ops::RangeInclusive<usize> = 8..=1024;
+pub(super) const PASSWORD_BYTES: std::ops::RangeInclusive<usize> = 8..=1024;
 
 /// Makes an account.
 pub(crate) async fn register(core: &Core, name: &str, password: Password) -> Result<UserId, ServiceError> {

@@ -25,6 +25,7 @@ pub(crate) use group::{
 };
 pub(crate) use login::{LoginFailure, Member, login};
 pub(crate) use passwords::Passwords;
+pub use passwords::hash_password;
 pub(crate) use picture::{picture, pictures};
 pub(crate) use reader::LogReader;
 pub(crate) use tokens::Tokens;

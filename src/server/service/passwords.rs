@@ -5,9 +5,19 @@ use argon2::password_hash::{PasswordHasher, PasswordVerifier};
 use argon2::{Algorithm, Argon2, Params, Version};
 use tokio::sync::Semaphore;
 
+use super::account::PASSWORD_BYTES;
 use super::error::ServiceError;
 use crate::protocol::{ErrorCode, Password};
 use crate::server::config::AuthConfig;
+
+/// Checks and hashes a new password as the nodes of a config do, for whoever changes an account without a node.
+pub async fn hash_password(config: &AuthConfig, password: Password) -> Result<String, String> {
+    let bytes = password.reveal().len();
+    if !PASSWORD_BYTES.contains(&bytes) {
+        return Err(format!("a password is 8 to 1024 bytes long, this one is {bytes}"));
+    }
+    Passwords::new(config)?.hash(password).await.map_err(|error| error.to_string())
+}
 
 /// Hashes and verifies passwords with argon2id, a few at a time, off the runtime.
 #[derive(Debug)]

@@ -11,6 +11,7 @@ mod connections;
 mod decode;
 mod directs;
 mod entries;
+mod examine;
 mod failure;
 mod file_lock;
 mod friends;
@@ -42,6 +43,8 @@ use super::{
 };
 use crate::model::{ConversationId, Group, Membership, Message, Millis, Name, NodeId, UserId};
 use connections::Connections;
+
+pub(super) use examine::examine;
 
 /// A log on SQLite. Dropping it stops its background task; [`Store::close`] also waits for what is running.
 #[derive(Debug)]

@@ -8,7 +8,8 @@ use super::decode::{broken, text};
 use super::file_lock::FileLock;
 use crate::model::store::{Meta, StoreError, StoreErrorKind};
 
-static MIGRATIONS: Migrator = sqlx::migrate!("./migrations/sqlite");
+/// What brings a database up to date.
+pub(super) static MIGRATIONS: Migrator = sqlx::migrate!("./migrations/sqlite");
 
 /// Opens a new database in memory.
 pub(super) async fn in_memory() -> Result<(SqliteConnection, Meta), StoreError> {
@@ -98,7 +99,8 @@ async fn identity(connection: &mut SqliteConnection) -> Result<Meta, Box<dyn std
     Ok(Meta { cluster_id, token_key })
 }
 
-fn refused(
+/// Says that a place cannot be the log, and what to do about it.
+pub(super) fn refused(
     place: impl std::fmt::Display,
     cure: &str,
     error: impl Into<Box<dyn std::error::Error + Send + Sync>>,
