@@ -38,6 +38,7 @@ pub struct NodeBuilder {
     auth: AuthConfig,
     chat: ChatConfig,
     limits: LimitsConfig,
+    retain_days: u32,
     store: Arc<dyn Store>,
     bus: Arc<dyn MessageBus>,
 }
@@ -105,6 +106,7 @@ impl NodeBuilder {
             auth: AuthConfig::default(),
             chat: ChatConfig::default(),
             limits: LimitsConfig::default(),
+            retain_days: 0,
             store,
             bus,
         }
@@ -140,6 +142,12 @@ impl NodeBuilder {
         self
     }
 
+    /// Sets after how many days the node deletes entries of the log; 0, the default, keeps them for ever.
+    pub fn retain_days(mut self, days: u32) -> Self {
+        self.retain_days = days;
+        self
+    }
+
     /// Sets what one client may cost.
     pub fn limits(mut self, limits: LimitsConfig) -> Self {
         self.limits = limits;
@@ -156,6 +164,7 @@ impl NodeBuilder {
             host => format!("{host}:{}", address.port()),
         };
         let (tcp_name, http_name, weight) = (advertised(tcp), advertised(http), self.node.weight);
+        let keep = (self.retain_days > 0).then(|| Duration::from_secs(u64::from(self.retain_days) * 24 * 3_600));
         let Parts { core, posts, work, inbox } = self.assemble(&tcp_name, &http_name).await?;
         let (unready, quit) = (CancellationToken::new(), CancellationToken::new());
         let (listeners, connections, tasks) = (TaskTracker::new(), TaskTracker::new(), TaskTracker::new());
@@ -169,6 +178,9 @@ impl NodeBuilder {
         tasks.spawn(cluster::run_announcer(same(), stop()));
         tasks.spawn(cluster::run_health(same(), stop()));
         tasks.spawn(service::run_cursors(same(), stop()));
+        if let Some(keep) = keep {
+            tasks.spawn(cluster::run_retention(same(), keep, stop()));
+        }
         core.lease.set_state(NodeState::Ready);
         let lease = tokio::spawn(cluster::run_lease(same(), tcp_name, http_name, weight, stop()));
         listeners.spawn(front::run_listener(same(), tcp_listener, connections.clone(), unready.clone()));

@@ -1,11 +1,13 @@
 //! A node among others: what it does about those that fail, and what is done about it.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
+use tokio_util::sync::CancellationToken;
 
-use super::release;
-use crate::model::store::{Beat, Claim, Claimed, NodeState};
+use super::{release, run_retention};
+use crate::model::store::{Beat, Claim, Claimed, NodeState, Range};
 use crate::model::{ConversationId, MessageKind, Millis, NodeId};
 use crate::protocol::SendTarget;
 use crate::server::scene::{Call, Client, Cluster, Host, eventually};
@@ -209,4 +211,35 @@ async fn what_could_not_be_published_stays_in_the_row_for_ten_seconds_after_it_w
     router.dirty_told(2_020_000);
     assert_eq!(router.dirty_since(2_030_000), since);
     assert_eq!(router.dirty_since(2_030_001), None);
+}
+
+#[tokio::test]
+async fn entries_that_are_too_old_go_and_the_conversation_goes_on() {
+    let cluster = Cluster::new().await;
+    let a = cluster.node("node-a").await;
+    let [alice, bob] = cluster.users(["alice", "bob"]).await;
+    let conversation = cluster.direct(alice, bob).await;
+    for number in 0..700 {
+        cluster.write(conversation, alice, MessageKind::Text, &format!("old {number}")).await;
+    }
+    let stop = CancellationToken::new();
+    let retention = tokio::spawn(run_retention(Arc::clone(&a.core), Duration::from_millis(1), stop.clone()));
+    let everything = [Range { conversation, after: 0, until: 1_000 }];
+    let deadline = Instant::now() + Duration::from_secs(30);
+    let left = loop {
+        let left = cluster.log.messages(&everything, 1_000).await.unwrap();
+        if left.len() == 1 {
+            break left;
+        }
+        assert!(Instant::now() < deadline, "{} are left", left.len());
+        sleep(Duration::from_millis(5)).await;
+    };
+    assert_eq!(left[0].seq, 700);
+    let mut bob = Client::login(&a, bob).await;
+    let mut alice = Client::login(&a, alice).await;
+    alice.sent("new", SendTarget::Conversation { conversation }, "new").await;
+    bob.hears("old 699").await;
+    bob.hears("new").await;
+    stop.cancel();
+    retention.await.unwrap();
 }
