@@ -15,6 +15,8 @@ use bytes::{Buf, Bytes};
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep_until, timeout};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::task_tracker::TaskTrackerToken;
 
 use super::outbox::Outbox;
 use super::rate::{Admission, Rate};
@@ -51,8 +53,9 @@ thread_local! {
 
 type Working = Pin<Box<dyn Future<Output = Session> + Send>>;
 
-/// Serves a connection until either side closes it.
-pub(super) async fn run(core: Arc<Core>, stream: TcpStream) {
+/// Serves a connection until either side closes it, or nobody has logged in when the node stops. The token is given back
+/// when nothing more is written.
+pub(super) async fn run(core: Arc<Core>, stream: TcpStream, stop: CancellationToken, serving: TaskTrackerToken) {
     let outbox = Arc::new(Outbox::new(core.limits.outbox.as_u64() as usize));
     let now = Instant::now();
     let connection = Connection {
@@ -72,6 +75,8 @@ pub(super) async fn run(core: Arc<Core>, stream: TcpStream) {
         core,
         outbox,
         stream,
+        stop,
+        _serving: serving,
     };
     if let Some(stream) = connection.serve().await {
         let_go(stream).await;
@@ -118,6 +123,9 @@ struct Connection {
     written_at: Instant,
     closing_at: Option<Instant>,
     eof_at: Option<Instant>,
+    stop: CancellationToken,
+    /// The last field: it is given back when the session is over.
+    _serving: TaskTrackerToken,
 }
 
 /// A line that waits for its turn.
@@ -133,6 +141,7 @@ enum Woken {
     Writable,
     Outbox,
     Worked(Session),
+    Stopped,
     Time,
 }
 
@@ -155,12 +164,14 @@ impl Connection {
             let deadline = self.deadline();
             let reads = self.reads();
             let writes = !self.unsent.is_empty();
+            let is_guest = self.member.is_none() && self.outbox.closing().is_none();
             let woken = tokio::select! {
                 biased;
                 session = worked(&mut self.working) => Woken::Worked(session),
                 () = self.outbox.changed() => Woken::Outbox,
                 ready = self.stream.writable(), if writes => if ready.is_ok() { Woken::Writable } else { return None },
                 ready = self.stream.readable(), if reads => if ready.is_ok() { Woken::Readable } else { return None },
+                () = self.stop.cancelled(), if is_guest => Woken::Stopped,
                 () = sleep_until(deadline) => Woken::Time,
             };
             match woken {
@@ -175,6 +186,8 @@ impl Connection {
                     }
                 }
                 Woken::Writable | Woken::Outbox => {}
+                // Members are sent away by the node.
+                Woken::Stopped => self.outbox.send_away(),
                 Woken::Time => {
                     if self.check_time() {
                         return None;
