@@ -53,8 +53,8 @@ thread_local! {
 
 type Working = Pin<Box<dyn Future<Output = Session> + Send>>;
 
-/// Serves a connection until either side closes it, or nobody has logged in when the node stops. The token is given back
-/// when nothing more is written.
+/// Serves a connection until either side closes it, or nobody has logged in when the node stops. The token is given
+/// back when nothing more is written.
 pub(super) async fn run(core: Arc<Core>, stream: TcpStream, stop: CancellationToken, serving: TaskTrackerToken) {
     let outbox = Arc::new(Outbox::new(core.limits.outbox.as_u64() as usize));
     let now = Instant::now();
