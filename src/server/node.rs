@@ -20,13 +20,9 @@ use super::service::{self, Cursors, LogReader, Passwords, Tokens};
 use super::{front, http};
 use crate::bus::{BusError, BusErrorKind, MessageBus, Subject, Subscription};
 use crate::model::store::{NodeState, Store};
-use crate::protocol::CloseReason;
 
 /// How long each phase of stopping may take.
 const PHASE: Duration = Duration::from_secs(5);
-
-/// Sessions that are sent away come back within this time, each after a part of it, in milliseconds.
-const COME_BACK_WITHIN_MS: u64 = 2_000;
 
 /// What a node is made of. `store` and `bus` may be shared with other nodes of the process, or come from outside the
 /// crate.
@@ -91,6 +87,7 @@ pub struct Node {
     quit_router: CancellationToken,
     router: JoinHandle<()>,
     listeners: TaskTracker,
+    /// Connections on which something may still have to be written.
     connections: TaskTracker,
     tasks: TaskTracker,
     lease: JoinHandle<Result<(), ClaimError>>,
@@ -263,10 +260,11 @@ impl Node {
         connections.close();
         listeners.close();
         for session in core.locals.all() {
-            session.outbox.close(CloseReason::Shutdown, rand::random_range(0..=COME_BACK_WITHIN_MS), None);
+            session.outbox.send_away();
         }
-        // Guests have no session to close; they go with the process.
-        let mut in_time = timeout(PHASE, core.locals.emptied()).await.is_ok();
+        // Guests are in no list: their connections hear of it themselves.
+        let served = async { tokio::join!(core.locals.emptied(), connections.wait()) };
+        let mut in_time = timeout(PHASE, served).await.is_ok();
         quit.cancel();
         tasks.close();
         in_time &= timeout(PHASE, tasks.wait()).await.is_ok();

@@ -50,6 +50,10 @@ impl Scene {
     }
 
     async fn beat(&self, epoch: u64, bus_ok: bool, dirty_since: Option<Millis>) {
+        self.beat_for(60_000, epoch, bus_ok, dirty_since).await;
+    }
+
+    async fn beat_for(&self, lease_ms: u32, epoch: u64, bus_ok: bool, dirty_since: Option<Millis>) {
         let beat = Beat {
             node: self.row.clone(),
             epoch,
@@ -58,7 +62,7 @@ impl Scene {
             heard: false,
             dirty_since,
             sessions: 0,
-            lease_ms: 60_000,
+            lease_ms,
         };
         self.cluster.log.node_beat(&beat).await.unwrap();
     }
@@ -83,11 +87,14 @@ async fn what_a_node_committed_before_its_lease_ran_out_is_swept_for() {
     let looks = scene.b.store.hold_before(Call::Nodes);
     looks.reached().await;
     scene.last_words().await;
-    scene.cluster.log.node_release(&scene.row, 1).await.unwrap();
-    scene.claim().await;
-    // A lease of a second, which nobody renews.
+    scene.beat_for(1, 1, true, None).await;
+    let beaten = scene.cluster.log.now().await.unwrap();
+    while scene.cluster.log.now().await.unwrap() <= beaten + 1 {}
     drop(looks);
     scene.bob.hears("last words").await;
+    let (_, rows) = scene.cluster.log.nodes().await.unwrap();
+    let row = rows.iter().find(|row| row.node == scene.row).unwrap();
+    assert_eq!((row.state, row.epoch), (NodeState::Expired, 2));
 }
 
 #[tokio::test]
@@ -112,6 +119,15 @@ async fn what_a_node_says_it_could_not_publish_is_swept_for() {
     scene.last_words().await;
     scene.beat(1, true, Some(scene.b.core.lease.database_now() - 1_000)).await;
     drop(looks);
+    scene.bob.hears("last words").await;
+}
+
+#[tokio::test]
+async fn what_fails_while_a_row_still_tells_of_an_earlier_failure_is_swept_for() {
+    let mut scene = Scene::new().await;
+    scene.beat(1, true, Some(scene.b.core.lease.database_now() - 1_000)).await;
+    scene.looked().await;
+    scene.last_words().await;
     scene.bob.hears("last words").await;
 }
 
