@@ -45,6 +45,8 @@ pub const SWEEPS: &str = "switchboard_sweeps_total";
 pub const AUDIT_REPAIRED: &str = "switchboard_audit_repaired_total";
 /// Whether the bus is connected.
 pub const BUS_CONNECTED: &str = "switchboard_bus_connected";
+/// Subjects of users and groups that the node hears on the bus.
+pub const BUS_SUBJECTS: &str = "switchboard_bus_subjects";
 /// Messages that a subscription dropped because its reader did not keep up.
 pub const BUS_DROPPED: &str = "switchboard_bus_dropped_messages_total";
 
@@ -178,6 +180,7 @@ fn describe() {
     describe_counter!(SWEEPS, Unit::Count, "Sweeps of the log, by reason");
     describe_counter!(AUDIT_REPAIRED, Unit::Count, "Conversations that only the audit found behind the log");
     describe_gauge!(BUS_CONNECTED, Unit::Count, "1 while the bus is connected, else 0");
+    describe_gauge!(BUS_SUBJECTS, Unit::Count, "Subjects of users and groups that the node hears on the bus");
     describe_counter!(BUS_DROPPED, Unit::Count, "Messages dropped because a subscription's reader did not keep up");
 }
 

@@ -47,6 +47,8 @@ pub async fn run(args: Args, globals: &Globals) -> Result<(), CliError> {
         .auth(config.auth)
         .chat(config.chat)
         .limits(config.limits)
+        .routing(config.bus.routing)
+        .unsubscribe_after(config.bus.unsubscribe_after)
         .start()
         .await?;
     let failure = tokio::select! {

@@ -98,7 +98,9 @@ async fn start(
         .cluster(config.cluster.clone())
         .auth(config.auth.clone())
         .chat(config.chat.clone())
-        .limits(config.limits.clone());
+        .limits(config.limits.clone())
+        .routing(config.bus.routing)
+        .unsubscribe_after(config.bus.unsubscribe_after);
     Ok(node.start().await?)
 }
 
