@@ -5,7 +5,7 @@ mod client;
 mod store;
 
 pub(crate) use client::{Client, PATIENCE};
-pub(crate) use store::{Call, ScriptedStore};
+pub(crate) use store::{Call, Held, ScriptedStore};
 
 use std::sync::Arc;
 
