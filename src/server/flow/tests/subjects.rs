@@ -60,8 +60,11 @@ async fn what_is_said_between_two_goes_to_each_who_is_elsewhere_and_nowhere_else
     let mut sender = Client::login(&a, alice).await;
     let mut carol = Client::login(&a, carol).await;
     let published = overhear(&cluster);
+    let looked = a.store.hold_after(Call::Presence);
     sender.sent("1", to(carol.user), "here").await;
     carol.hears("here").await;
+    looked.reached().await;
+    drop(looked);
     let mut device = Client::login(&b, alice).await;
     let mut others = [Client::login(&a, bob).await, Client::login(&b, bob).await];
     sender.sent("2", to(bob), "there").await;
