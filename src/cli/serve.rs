@@ -49,6 +49,7 @@ pub async fn run(args: Args, globals: &Globals) -> Result<(), CliError> {
         .limits(config.limits)
         .routing(config.bus.routing)
         .unsubscribe_after(config.bus.unsubscribe_after)
+        .retain_days(config.store.retain_days)
         .start()
         .await?;
     let failure = tokio::select! {

@@ -100,7 +100,8 @@ async fn start(
         .chat(config.chat.clone())
         .limits(config.limits.clone())
         .routing(config.bus.routing)
-        .unsubscribe_after(config.bus.unsubscribe_after);
+        .unsubscribe_after(config.bus.unsubscribe_after)
+        .retain_days(config.store.retain_days);
     Ok(node.start().await?)
 }
 

@@ -12,6 +12,8 @@ use bytes::{Buf, Bytes};
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 use tokio::time::{Duration, sleep_until, timeout};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::task_tracker::TaskTrackerToken;
 
 use super::dialogue::Dialogue;
 use crate::protocol::{CloseReason, Codec, ErrorCode, Line, MAX_CLIENT_LINE, Malformed, Request};
@@ -32,10 +34,11 @@ thread_local! {
     static SCRATCH: RefCell<Vec<u8>> = RefCell::new(vec![0; READ_BYTES]);
 }
 
-/// Serves a connection until either side closes it.
-pub(super) async fn run(core: Arc<Core>, stream: TcpStream) {
+/// Serves a connection until either side closes it, or nobody has logged in when the node stops. The token is given
+/// back when nothing more is written.
+pub(super) async fn run(core: Arc<Core>, stream: TcpStream, stop: CancellationToken, serving: TaskTrackerToken) {
     let (codec, unsent) = (Codec::new(MAX_CLIENT_LINE), VecDeque::new());
-    let connection = Connection { dialogue: Dialogue::new(core), stream, codec, unsent };
+    let connection = Connection { dialogue: Dialogue::new(core, stop), stream, codec, unsent, _serving: serving };
     if let Some(stream) = connection.serve().await {
         let_go(stream).await;
     }
@@ -67,6 +70,8 @@ struct Connection {
     stream: TcpStream,
     codec: Codec,
     unsent: VecDeque<Bytes>,
+    /// The last field: it is given back when the session is over.
+    _serving: TaskTrackerToken,
 }
 
 enum Woken {
@@ -100,7 +105,7 @@ impl Connection {
             let outbox = Arc::clone(self.dialogue.outbox());
             let woken = tokio::select! {
                 biased;
-                () = self.dialogue.worked() => Woken::Other,
+                () = self.dialogue.stirred() => Woken::Other,
                 () = outbox.changed() => Woken::Other,
                 ready = self.stream.writable(), if unsent => if ready.is_ok() { Woken::Writable } else { return None },
                 ready = self.stream.readable(), if reads => if ready.is_ok() { Woken::Readable } else { return None },

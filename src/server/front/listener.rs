@@ -13,7 +13,7 @@ use crate::server::core::Core;
 /// After accepting failed, which mostly means that the process is out of descriptors.
 const BREATH: Duration = Duration::from_millis(100);
 
-/// Runs a listener. Connections run on in `connections` when it has stopped.
+/// Runs a listener. Connections run on when it has stopped; `connections` has a token of each until all is written.
 pub(crate) async fn run(core: Arc<Core>, listener: TcpListener, connections: TaskTracker, stop: CancellationToken) {
     loop {
         let accepted = tokio::select! {
@@ -26,7 +26,7 @@ pub(crate) async fn run(core: Arc<Core>, listener: TcpListener, connections: Tas
                     tracing::debug!(%error, %peer, "a connection went before it began");
                     continue;
                 }
-                connections.spawn(connection::run(Arc::clone(&core), stream));
+                tokio::spawn(connection::run(Arc::clone(&core), stream, stop.clone(), connections.token()));
             }
             Err(error) => {
                 tracing::warn!(%error, "no connection can be accepted, raise the limit of open files if that is the reason");

@@ -67,6 +67,7 @@ impl Cluster {
         tokio::spawn(flow::subscriptions::run(same(), inbox.subjects(), ends()));
         tokio::spawn(flow::inbox::run(same(), inbox, ends()));
         tokio::spawn(cluster::run_presence(same(), ends()));
+        tokio::spawn(cluster::run_announcer(same(), ends()));
         tokio::spawn(service::run_cursors(same(), ends()));
         core.lease.set_state(NodeState::Ready);
         tokio::spawn(flow::repair::run(same(), ends()));

@@ -5,10 +5,10 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::LoginFailure;
+use super::{LoginFailure, conversations, history, received};
 use crate::model::store::NodeState;
 use crate::model::{MessageKind, UserId};
-use crate::protocol::{CloseReason, ErrorCode};
+use crate::protocol::{CloseReason, ErrorCode, ServerFrame};
 use crate::server::LimitsConfig;
 use crate::server::scene::{Call, Client, Cluster, Host, eventually};
 
@@ -108,4 +108,91 @@ async fn one_session_too_many_takes_nobodys_place() {
     drop(first);
     drop(Client::login(&a, bob).await);
     forgets(&cluster, &a, &[bob]).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn cursors_in_conversations_of_more_than_fifty_are_not_told() {
+    let cluster = Cluster::new().await;
+    let a = cluster.node("node-a").await;
+    let mut users = Vec::new();
+    for number in 0..51 {
+        users.push(cluster.user(&format!("user-{number}")).await);
+    }
+    let (many, few) = (cluster.group(&users).await, cluster.group(&users[..50]).await);
+    let (mut alice, bob) = (Client::login(&a, users[0]).await, Client::login(&a, users[1]).await);
+    let session = bob.member.as_ref().unwrap().session();
+    received(&a.core, session, many, 50);
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while cluster.log.memberships_in(&[many], &users[1..2]).await.unwrap()[0].delivered != 50 {
+        assert!(Instant::now() < deadline, "the cursor is not written");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    received(&a.core, session, few, 49);
+    let of = |frame: &ServerFrame| match frame {
+        ServerFrame::Cursor { conversation, .. } => Some(*conversation),
+        _ => None,
+    };
+    alice.until("the cursor", |frames| frames.iter().any(|frame| of(frame) == Some(few))).await;
+    assert!(!alice.was_told(|frame| of(frame) == Some(many)));
+}
+
+#[tokio::test]
+async fn lists_and_pages_hold_two_hundred_at_most() {
+    let cluster = Cluster::new().await;
+    let a = cluster.node("node-a").await;
+    let bob = cluster.user("bob").await;
+    let mut group = None;
+    for _ in 0..201 {
+        group = Some(cluster.group(&[bob]).await);
+    }
+    let group = group.unwrap();
+    for _ in 0..201 {
+        cluster.write(group, bob, MessageKind::Text, "hello").await;
+    }
+    let client = Client::login_since(&a, bob, [(group, 201)]).await;
+    assert!(
+        client.was_told(
+            |frame| matches!(frame, ServerFrame::Welcome { conversations, .. } if conversations.len() == 200)
+        )
+    );
+    match conversations(&a.core, bob, None, None, Some(10_000)).await {
+        Ok(ServerFrame::Conversations { conversations, more: true, .. }) => assert_eq!(conversations.len(), 200),
+        other => panic!("{other:?}"),
+    }
+    match history(&a.core, bob, None, group, (None, None), Some(10_000)).await {
+        Ok(ServerFrame::History { messages, more: true, .. }) => assert_eq!(messages.len(), 200),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[tokio::test]
+async fn what_no_log_has_is_told_when_the_bus_is_back() {
+    let cluster = Cluster::new().await;
+    let (a, b) = cluster.pair().await;
+    let [alice, bob, carol] = cluster.users(["alice", "bob", "carol"]).await;
+    let conversation = cluster.direct(alice, bob).await;
+    cluster.write(conversation, alice, MessageKind::Text, "hello").await;
+    cluster.log.friend_add(alice, bob).await.unwrap();
+    cluster.log.friend_accept(bob, alice).await.unwrap();
+    let mut alice = Client::login(&a, alice).await;
+    cluster.broker.refuse(true);
+    cluster.broker.disconnect();
+    let bob = Client::login(&b, bob).await;
+    b.core.cursors.received(conversation, bob.user, 1);
+    cluster.log.friend_add(carol, alice.user).await.unwrap();
+    alice.until("degraded", |frames| frames.iter().any(|frame| matches!(frame, ServerFrame::Degraded { .. }))).await;
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while cluster.log.memberships(&[bob.user], None, 1).await.unwrap()[0].delivered == 0 {
+        assert!(Instant::now() < deadline, "the cursor is never written");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    let is_news = |frame: &ServerFrame| match frame {
+        ServerFrame::Presence { user, online } => (*user, *online) == (bob.user, true),
+        ServerFrame::FriendRequest { user, .. } => *user == carol,
+        ServerFrame::Cursor { user, delivered, .. } => (*user, *delivered) == (bob.user, 1),
+        _ => false,
+    };
+    assert!(!alice.was_told(is_news), "without a bus, by whom? {:#?}", alice.frames);
+    cluster.broker.refuse(false);
+    alice.until("three pieces of news", |frames| frames.iter().filter(|frame| is_news(frame)).count() >= 3).await;
 }

@@ -2,6 +2,8 @@
 //! twice, out of order or not at all.
 
 mod delivery;
+mod reading;
+mod sweeps;
 mod timelines;
 
 /// Whatever carries a message, its path is held to the same.
@@ -14,6 +16,7 @@ mod per_user {
 
     mod path;
     mod repair;
+    mod routing;
     mod subjects;
 }
 
@@ -26,6 +29,7 @@ mod per_node {
 
     mod path;
     mod repair;
+    mod routing;
 }
 
 use std::sync::Arc;

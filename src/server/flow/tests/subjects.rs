@@ -5,13 +5,13 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep, timeout};
 
-use super::super::super::envelope::{Delivery, Packet, Recipients};
 use super::{ROUTING, entry};
 use crate::bus::memory::Operation;
 use crate::bus::{Outgoing, Routing};
 use crate::model::{ConversationId, MessageKind, UserId};
 use crate::protocol::{SendTarget, ServerFrame};
 use crate::server::flow::Address;
+use crate::server::flow::envelope::{Delivery, Packet, Recipients};
 use crate::server::scene::{Call, Client, Cluster, Held, Host, PATIENCE, eventually};
 use crate::server::service::{group_join, group_leave};
 
