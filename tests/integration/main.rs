@@ -26,3 +26,5 @@ mod resume;
 mod serve;
 mod slow_reader;
 mod store;
+#[cfg(feature = "redis")]
+mod subjects;
