@@ -5,7 +5,6 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use super::{CliError, Globals};
 use crate::bus;
 use crate::config::Config;
-use crate::model::store;
 use crate::server::{Node, NodeBuilder};
 use crate::telemetry::Metrics;
 
@@ -38,7 +37,7 @@ pub async fn run(args: Args, globals: &Globals) -> Result<(), CliError> {
     let mut stop = StopSignals::new()?;
     let metrics = Metrics::install()?;
     tokio::spawn(async move { metrics.upkeep().await });
-    let log = store::open(&config.store.url).await?;
+    let log = config.store.open().await?;
     let broker = bus::connect(&config.bus).await?;
     let mut node = NodeBuilder::new(log.clone(), broker.clone())
         .node(config.node)

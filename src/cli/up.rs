@@ -46,7 +46,7 @@ pub async fn run(_args: Args, globals: &Globals) -> Result<(), CliError> {
     let mut stop = StopSignals::new()?;
     let metrics = Metrics::install()?;
     tokio::spawn(async move { metrics.upkeep().await });
-    let log = store::open(&config.store.url).await?;
+    let log = config.store.open().await?;
     let broker = Broker::find(&config.bus).await?;
     let (first, second) = tokio::try_join!(
         start(&config, "node-a", config.listen.clone(), &log, &broker),
@@ -59,7 +59,7 @@ pub async fn run(_args: Args, globals: &Globals) -> Result<(), CliError> {
         second.tcp(),
         second.http()
     ));
-    say(&format!("The log is {}, the bus is {}.", config.store.url, broker.name));
+    say(&format!("The log is {}, the bus is {}.", store::shown(&config.store.url), broker.name));
     match timeout(DEMO_WITHIN, demo(&first, &second, &broker)).await {
         Ok(Ok(seen)) => say(&seen),
         Ok(Err(error)) => say(&format!("The demo message was not sent: {error}")),

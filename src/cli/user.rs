@@ -72,10 +72,10 @@ pub async fn run(args: Args, globals: &Globals) -> Result<(), CliError> {
     if !store::exists(&config.store.url).await? {
         return Err(CliError::failed(format!(
             "there are no accounts: {} does not exist; start a node first, or correct store.url",
-            config.store.url
+            store::shown(&config.store.url)
         )));
     }
-    let log = store::open(&config.store.url).await?;
+    let log = config.store.open().await?;
     let done = act(args.command, &config, &log).await;
     log.close().await;
     say(&done?)

@@ -26,5 +26,7 @@ mod resume;
 mod serve;
 mod slow_reader;
 mod store;
+#[cfg(feature = "postgres")]
+mod store_postgres;
 #[cfg(feature = "redis")]
 mod subjects;

@@ -20,6 +20,7 @@ pub(super) async fn check(url: &str) -> Finding {
 }
 
 fn finding(url: &str, found: Result<Examination, StoreError>, here: Millis) -> Finding {
+    let url = store::shown(url);
     match found {
         Err(error) => {
             let text = chain(&error);

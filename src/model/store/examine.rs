@@ -1,6 +1,6 @@
 use std::time::Duration;
 
-use super::{Location, StoreError, sqlite};
+use super::{Location, StoreError};
 use crate::model::Millis;
 
 /// What a look at a log has found.
@@ -33,10 +33,7 @@ pub enum Examination {
 /// Looks at the log that `url` names without changing what it holds: neither makes nor migrates it. Kinds of error are
 /// those of [`open`](super::open).
 pub async fn examine(url: &str) -> Result<Examination, StoreError> {
-    match Location::parse(url)? {
-        Location::Memory => Ok(Examination::Fleeting),
-        Location::File(path) => sqlite::examine(&path).await,
-    }
+    Location::parse(url)?.examine(url).await
 }
 
 /// Tells whether the log that `url` names exists, so that it need not be made to be asked.
@@ -44,5 +41,7 @@ pub async fn exists(url: &str) -> Result<bool, StoreError> {
     match Location::parse(url)? {
         Location::Memory => Ok(false),
         Location::File(path) => Ok(tokio::fs::metadata(&path).await.is_ok()),
+        #[cfg(any(feature = "postgres", feature = "mysql"))]
+        server => Ok(!matches!(server.examine(url).await?, Examination::Old { applied: 0, .. })),
     }
 }

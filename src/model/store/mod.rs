@@ -6,9 +6,17 @@
 mod config;
 #[cfg(any(test, feature = "contract"))]
 pub mod contract;
+mod decode;
 mod error;
 mod examine;
 mod location;
+#[cfg(feature = "mysql")]
+mod mysql;
+#[cfg(feature = "postgres")]
+mod postgres;
+#[cfg(any(feature = "postgres", feature = "mysql"))]
+mod remote;
+mod resolve;
 mod rows;
 mod sqlite;
 
@@ -20,13 +28,13 @@ use async_trait::async_trait;
 pub use config::StoreConfig;
 pub use error::{StoreError, StoreErrorKind};
 pub use examine::{Examination, examine, exists};
+pub use location::shown;
 pub use rows::{
     Append, Beat, Beaten, Changes, Claim, Claimed, CursorMoved, CursorUpdate, Friend, Friendship, Head, History,
     Member, Meta, NodeRow, NodeState, Outcome, Page, Presence, PresenceChange, Range, User, UserChange,
 };
 
 use location::Location;
-use sqlite::SqliteStore;
 
 use super::{ConversationId, Group, Membership, Message, Millis, Name, NodeId, UserId};
 
@@ -212,14 +220,7 @@ pub const COUNTED_MEMBERS: u64 = 64;
 /// Up to this many users of one node are named in [`Presence`]; above it the receiving node looks its own sessions up.
 pub const NAMED_RECIPIENTS: usize = 32;
 
-/// Opens the log that `url` names, runs its migrations, and returns it.
-///
-/// `sqlite://path` (created when missing, its folder too), `memory:` (SQLite in memory, gone with the process). An
-/// error of the kind [`StoreErrorKind::Config`] names what cannot be used and what to do about it.
+/// Opens the log that `url` names as [`StoreConfig::open`] does, with the defaults for everything else.
 pub async fn open(url: &str) -> Result<Arc<dyn Store>, StoreError> {
-    let store = match Location::parse(url)? {
-        Location::Memory => SqliteStore::in_memory().await?,
-        Location::File(path) => SqliteStore::in_file(&path).await?,
-    };
-    Ok(Arc::new(store))
+    StoreConfig { url: url.to_owned(), ..StoreConfig::default() }.open().await
 }

@@ -4,10 +4,14 @@
 #![cfg_attr(not(feature = "redis"), allow(dead_code, unused_imports, reason = "only the tests of Redis use all of it"))]
 
 pub(crate) mod cluster;
+#[cfg(any(feature = "postgres", feature = "mysql"))]
+mod database;
 mod eventually;
 mod http;
 pub(crate) mod nginx;
 mod ports;
+#[cfg(feature = "postgres")]
+pub(crate) mod postgres;
 #[cfg(feature = "redis")]
 pub(crate) mod process;
 #[cfg(feature = "redis")]

@@ -1,6 +1,6 @@
 use super::SqliteStore;
 use super::connections::Ask;
-use super::decode::{broken, integer, json, name, number, text, user};
+use super::decode::{account, broken, json, user};
 use crate::model::store::{StoreError, User, UserChange};
 use crate::model::{Name, UserId};
 
@@ -75,15 +75,6 @@ impl SqliteStore {
 
     async fn read_users(&self, ask: Ask) -> Result<Vec<User>, StoreError> {
         let sets = self.connections.read("looking users up", ask).await?;
-        let found = |row| {
-            Ok(User {
-                id: user(row, 0)?,
-                name: name(row, 1)?,
-                password_hash: text(row, 2)?,
-                token_version: number(row, 3)?,
-                disabled: integer(row, 4)? != 0,
-            })
-        };
-        sets[0].iter().map(found).collect()
+        sets[0].iter().map(account).collect()
     }
 }

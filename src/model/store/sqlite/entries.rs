@@ -1,5 +1,5 @@
 use super::SqliteStore;
-use super::decode::{json, message};
+use super::decode::{json, message, stored};
 use crate::model::store::{History, Page, Range, StoreError};
 use crate::model::{ConversationId, Message, Seq, UserId};
 
@@ -71,9 +71,4 @@ impl SqliteStore {
         }
         Ok(Some(History { messages, more }))
     }
-}
-
-/// Brings a bound into the range of the database's integers, which no stored seq leaves.
-fn stored(seq: Seq) -> i64 {
-    i64::try_from(seq).unwrap_or(i64::MAX)
 }

@@ -5,13 +5,10 @@ use sqlx::SqliteConnection;
 
 use super::SqliteStore;
 use super::connections::fetch_sets;
-use super::decode::{integer, json, name, number, optional, user};
+use super::decode::{ASKED, friend, integer, json, number, optional};
 use super::failure::Failure;
 use crate::model::UserId;
 use crate::model::store::{Friend, Friendship, StoreError};
-
-const ASKED: i64 = 0;
-const ACCEPTED: i64 = 1;
 
 /// Begins, and reads how many of both accounts there are, what `$2` has asked of `$1` or is to them, whether `$2` has
 /// blocked `$1`, and whether `$1` has asked.
@@ -70,15 +67,6 @@ impl SqliteStore {
         let mut seen = HashSet::new();
         let users: Vec<UserId> = users.iter().copied().filter(|user| seen.insert(*user)).collect();
         let sets = self.connections.read("reading friends", sqlx::query(FRIENDS).bind(json(&users))).await?;
-        let friend = |row| {
-            Ok(Friend {
-                user: user(row, 0)?,
-                friend: user(row, 1)?,
-                name: name(row, 2)?,
-                accepted: integer(row, 3)? == ACCEPTED,
-                online: integer(row, 4)? != 0,
-            })
-        };
         sets[0].iter().map(friend).collect()
     }
 }

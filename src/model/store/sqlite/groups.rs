@@ -1,11 +1,9 @@
-use sqlx::sqlite::SqliteRow;
-
 use super::SqliteStore;
 use super::connections::Ask;
-use super::decode::{broken, conversation, integer, name, number, optional, seq, text, user, user_id};
+use super::decode::{broken, conversation, count, group, member};
 use crate::model::name::fold;
 use crate::model::store::{Member, StoreError};
-use crate::model::{ConversationId, Group, Role, UserId};
+use crate::model::{ConversationId, Group, UserId};
 
 const CREATE: &str = "
     BEGIN IMMEDIATE;
@@ -84,30 +82,4 @@ impl SqliteStore {
         let sets = self.connections.read("looking groups up", ask).await?;
         sets[0].iter().map(group).collect()
     }
-}
-
-fn group(row: &SqliteRow) -> Result<Group, StoreError> {
-    Ok(Group {
-        conversation: conversation(row, 0)?,
-        name: text(row, 1)?,
-        description: text(row, 2)?,
-        owner: optional(row, 3)?.map(user_id).transpose()?,
-        head: seq(row, 4)?,
-        members: number(row, 5)?,
-    })
-}
-
-fn member(row: &SqliteRow) -> Result<Member, StoreError> {
-    Ok(Member {
-        user: user(row, 0)?,
-        name: name(row, 1)?,
-        role: if integer(row, 2)? != 0 { Role::Owner } else { Role::Member },
-        online: integer(row, 3)? != 0,
-        delivered: seq(row, 4)?,
-        read: seq(row, 5)?,
-    })
-}
-
-fn count(limit: usize) -> i64 {
-    i64::try_from(limit).unwrap_or(i64::MAX)
 }

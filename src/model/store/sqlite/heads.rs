@@ -1,7 +1,5 @@
-use sqlx::sqlite::SqliteRow;
-
 use super::SqliteStore;
-use super::decode::{conversation, conversation_kind, integer, json, seq, user};
+use super::decode::{conversation, head, integer, json, user};
 use crate::model::store::{Changes, Head, StoreError};
 use crate::model::{ConversationId, Millis, UserId};
 
@@ -44,8 +42,4 @@ impl SqliteStore {
             members: sets[2].iter().map(|row| Ok((conversation(row, 0)?, user(row, 1)?))).collect::<Result<_, _>>()?,
         })
     }
-}
-
-fn head(row: &SqliteRow) -> Result<Head, StoreError> {
-    Ok(Head { conversation: conversation(row, 0)?, kind: conversation_kind(row, 1)?, head: seq(row, 2)? })
 }

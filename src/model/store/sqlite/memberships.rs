@@ -1,11 +1,9 @@
 use std::collections::{BTreeMap, HashSet};
 
-use sqlx::sqlite::SqliteRow;
-
 use super::SqliteStore;
-use super::decode::{conversation, conversation_kind, json, optional, seq, text, user, user_id};
+use super::decode::{json, membership, moved};
 use crate::model::store::{COUNTED_MEMBERS, CursorMoved, CursorUpdate, StoreError};
-use crate::model::{ConversationId, ConversationKind, Membership, Peer, Seq, UserId};
+use crate::model::{ConversationId, Membership, Seq, UserId};
 
 /// Joins what a membership shows of the other user of a direct conversation to the rows of `mine`.
 macro_rules! with_peer {
@@ -93,35 +91,4 @@ impl SqliteStore {
         let sets = self.connections.write("raising cursors", ask).await?;
         sets.iter().flatten().map(moved).collect()
     }
-}
-
-fn moved(row: &SqliteRow) -> Result<CursorMoved, StoreError> {
-    Ok(CursorMoved {
-        conversation: conversation(row, 0)?,
-        user: user(row, 1)?,
-        delivered: seq(row, 2)?,
-        read: seq(row, 3)?,
-        members: seq(row, 4)?,
-    })
-}
-
-fn membership(row: &SqliteRow) -> Result<Membership, StoreError> {
-    let kind = conversation_kind(row, 2)?;
-    let peer = match (kind, optional(row, 4)?) {
-        (ConversationKind::Direct, Some(peer)) => {
-            Some(Peer { user: user_id(peer)?, delivered: seq(row, 5)?, read: seq(row, 6)? })
-        }
-        _ => None,
-    };
-    Ok(Membership {
-        user: user(row, 0)?,
-        conversation: conversation(row, 1)?,
-        kind,
-        name: text(row, 3)?,
-        peer,
-        head: seq(row, 7)?,
-        joined_seq: seq(row, 8)?,
-        delivered: seq(row, 9)?,
-        read: seq(row, 10)?,
-    })
 }

@@ -8,7 +8,6 @@ mod append;
 mod blocks;
 mod checkpoint;
 mod connections;
-mod decode;
 mod directs;
 mod entries;
 mod examine;
@@ -23,7 +22,7 @@ mod open;
 mod presence;
 mod pruning;
 mod readers;
-mod resolve;
+mod row;
 #[cfg(test)]
 mod standstill;
 #[cfg(test)]
@@ -41,6 +40,7 @@ use super::{
     Append, Beat, Beaten, Changes, Claim, Claimed, CursorMoved, CursorUpdate, Friend, Friendship, Head, History,
     Member, Meta, NodeRow, Outcome, Page, Presence, PresenceChange, Range, Store, StoreError, User, UserChange,
 };
+use super::{decode, resolve};
 use crate::model::{ConversationId, Group, Membership, Message, Millis, Name, NodeId, UserId};
 use connections::Connections;
 

@@ -1,12 +1,11 @@
 use futures_util::FutureExt;
 use sqlx::SqliteConnection;
-use sqlx::sqlite::SqliteRow;
 
 use super::SqliteStore;
 use super::connections::fetch_sets;
-use super::decode::{broken, integer, node, number, optional, text, user};
+use super::decode::{integer, node_row, number, state_text, text, user};
 use super::failure::Failure;
-use crate::model::store::{Beat, Beaten, Claim, Claimed, NodeRow, NodeState, StoreError};
+use crate::model::store::{Beat, Beaten, Claim, Claimed, NodeRow, StoreError};
 use crate::model::{Millis, NodeId, UserId};
 
 const READ_FOR_CLAIM: &str = "
@@ -131,43 +130,4 @@ async fn take(connection: &mut SqliteConnection, claim: Claim) -> Result<Claimed
         .bind(now + i64::from(claim.lease_ms));
     fetch_sets(connection, ask).await.map_err(Failure::Committing)?;
     Ok(Claimed::Ours { epoch, now })
-}
-
-fn node_row(row: &SqliteRow) -> Result<NodeRow, StoreError> {
-    Ok(NodeRow {
-        node: node(row, 0)?,
-        epoch: number(row, 1)?,
-        holder: text(row, 2)?,
-        tcp: text(row, 3)?,
-        http: text(row, 4)?,
-        weight: number(row, 5)?,
-        state: state(&text(row, 6)?)?,
-        bus_ok: integer(row, 7)? != 0,
-        heard_at: optional(row, 8)?,
-        dirty_since: optional(row, 9)?,
-        sessions: number(row, 10)?,
-        beat_at: integer(row, 11)?,
-        lease_until: integer(row, 12)?,
-    })
-}
-
-fn state_text(state: NodeState) -> &'static str {
-    match state {
-        NodeState::Starting => "starting",
-        NodeState::Ready => "ready",
-        NodeState::Draining => "draining",
-        NodeState::Stopped => "stopped",
-        NodeState::Expired => "expired",
-    }
-}
-
-fn state(text: &str) -> Result<NodeState, StoreError> {
-    match text {
-        "starting" => Ok(NodeState::Starting),
-        "ready" => Ok(NodeState::Ready),
-        "draining" => Ok(NodeState::Draining),
-        "stopped" => Ok(NodeState::Stopped),
-        "expired" => Ok(NodeState::Expired),
-        other => Err(broken(format_args!("a node in the state `{other}`"))),
-    }
 }
