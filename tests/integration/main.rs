@@ -26,7 +26,7 @@ mod resume;
 mod serve;
 mod slow_reader;
 mod store;
-#[cfg(feature = "postgres")]
-mod store_postgres;
+#[cfg(any(feature = "postgres", feature = "mysql"))]
+mod store_servers;
 #[cfg(feature = "redis")]
 mod subjects;

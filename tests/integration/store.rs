@@ -17,14 +17,15 @@ const URL: &str = "SWITCHBOARD_TEST_PEER_URL";
 const JOB: &str = "SWITCHBOARD_TEST_PEER_JOB";
 
 /// A process that runs [`a_peer`]; it ends with this value at the latest.
-struct Peer {
+pub(crate) struct Peer {
     child: Child,
     input: ChildStdin,
     output: Lines<BufReader<ChildStdout>>,
 }
 
 impl Peer {
-    fn start(url: &str, job: &str) -> Self {
+    /// Starts a process that opens a log, for `<prefix> <sender>` to write to it.
+    pub(crate) fn start(url: &str, job: &str) -> Self {
         let mut child = Command::new(std::env::current_exe().unwrap())
             .args(["--exact", "store::a_peer", "--nocapture"])
             .env(URL, url)
@@ -38,13 +39,19 @@ impl Peer {
         Self { child, input, output: BufReader::new(output).lines() }
     }
 
-    async fn say(&mut self, word: &str) {
+    /// Returns its process id.
+    #[cfg(any(feature = "postgres", feature = "mysql"))]
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id().expect("it runs")
+    }
+
+    pub(crate) async fn say(&mut self, word: &str) {
         self.input.write_all(format!("{word}\n").as_bytes()).await.unwrap();
         self.input.flush().await.unwrap();
     }
 
     /// Waits for the line that begins with a word and returns its rest.
-    async fn hear(&mut self, word: &str) -> String {
+    pub(crate) async fn hear(&mut self, word: &str) -> String {
         let hearing = async {
             while let Some(line) = self.output.next_line().await.unwrap() {
                 if let Some((_, rest)) = line.split_once(&format!("peer {word}:")) {

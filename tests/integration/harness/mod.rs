@@ -8,6 +8,8 @@ pub(crate) mod cluster;
 mod database;
 mod eventually;
 mod http;
+#[cfg(feature = "mysql")]
+pub(crate) mod mysql;
 pub(crate) mod nginx;
 mod ports;
 #[cfg(feature = "postgres")]

@@ -28,7 +28,11 @@ pub(crate) struct PostgresServer {
 impl PostgresServer {
     /// Makes a server of its own for a test that breaks it, or says that there is none and returns `None`.
     pub(crate) async fn start_new() -> Option<Self> {
-        Self::make(false).await
+        let server = Self::make(false).await;
+        if server.is_none() {
+            say_there_is_none();
+        }
+        server
     }
 
     async fn make(for_all: bool) -> Option<Self> {
@@ -37,7 +41,6 @@ impl PostgresServer {
         let (Some(initdb), Some(postgres)) =
             (find_program("initdb", folders.clone()), find_program("postgres", folders.clone()))
         else {
-            skip("PostgreSQL", "apt-get install postgresql, or set SWITCHBOARD_TEST_POSTGRES_URL");
             return None;
         };
         let temporary = tempfile::tempdir().expect("a temporary folder");
@@ -51,7 +54,7 @@ impl PostgresServer {
         run([user.clone(), make.into(), how.map(str::to_owned).into()].concat()).await;
         // The data is gone with the run: what a disk does to it is no matter.
         let how = format!(
-            "-D {data} -h 127.0.0.1 -p {port} -k {} -c fsync=off -c max_connections=400 -c log_line_prefix=%d: ",
+            "-D {data} -h 127.0.0.1 -p {port} -k {} -c fsync=off -c max_connections=400 -c log_line_prefix=%d:",
             text(&folder)
         );
         let how: Vec<String> = how.split_whitespace().map(str::to_owned).collect();
@@ -100,9 +103,13 @@ async fn shared() -> Option<String> {
     }
     let server = SHARED.get_or_init(|| PostgresServer::make(true)).await;
     if server.is_none() {
-        skip("PostgreSQL", "apt-get install postgresql, or set SWITCHBOARD_TEST_POSTGRES_URL");
+        say_there_is_none();
     }
     server.as_ref().map(PostgresServer::url)
+}
+
+fn say_there_is_none() {
+    skip("PostgreSQL", "apt-get install postgresql, or set SWITCHBOARD_TEST_POSTGRES_URL");
 }
 
 /// A database of one test's own.

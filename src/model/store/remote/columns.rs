@@ -15,3 +15,8 @@ pub(in crate::model::store) fn distinct(users: &[UserId]) -> Vec<i64> {
     let mut seen = std::collections::HashSet::new();
     users.iter().filter(|user| seen.insert(**user)).map(|user| user.get().cast_signed()).collect()
 }
+
+/// Returns users in their order, each once, with their places.
+pub(in crate::model::store) fn placed(users: &[UserId]) -> Vec<(usize, i64)> {
+    distinct(users).into_iter().enumerate().collect()
+}
