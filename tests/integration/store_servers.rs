@@ -142,9 +142,9 @@ async fn a_log_is_examined_without_being_changed(log: &impl FreshLog, url: &str)
 }
 
 /// Opens a database that another program uses, and one that does not exist.
-async fn what_is_no_log_is_a_config_error(url: &str) {
-    for bad in [url.to_owned(), format!("{url}_of_nobody")] {
-        for error in [open(&bad).await.map(drop).unwrap_err(), examine(&bad).await.map(drop).unwrap_err()] {
+async fn what_is_no_log_is_a_config_error(urls: [&str; 2]) {
+    for url in urls {
+        for error in [open(url).await.map(drop).unwrap_err(), examine(url).await.map(drop).unwrap_err()] {
             assert_eq!(error.kind(), StoreErrorKind::Config, "{error:?}");
             assert!(error.to_string().contains("store.url"), "{error}");
         }
@@ -260,7 +260,7 @@ macro_rules! on_server {
                 let Some(log) = $log::new().await else { return };
                 let foreign = sqlx::raw_sql("CREATE TABLE songs (title INTEGER)");
                 foreign.execute(&mut log.connect().await).await.unwrap();
-                super::what_is_no_log_is_a_config_error(log.url()).await;
+                super::what_is_no_log_is_a_config_error([log.url(), &log.nowhere()]).await;
             }
 
             #[tokio::test]
@@ -293,18 +293,17 @@ on_server!(mysql, MysqlLog, MysqlServer);
 #[cfg(feature = "postgres")]
 #[tokio::test]
 async fn a_batch_on_postgresql_is_five_statements() {
-    use crate::harness::postgres::{PostgresLog, PostgresServer};
+    use crate::harness::postgres::{DATABASE, PostgresLog, PostgresServer};
 
     let Some(server) = PostgresServer::start_new().await else { return };
     let log = PostgresLog::on(&server.url()).await;
-    let name = log.name().to_owned();
-    let tell = sqlx::AssertSqlSafe(format!("ALTER DATABASE {name} SET log_statement = 'all'"));
+    let tell = sqlx::AssertSqlSafe(format!("ALTER DATABASE {DATABASE} SET log_statement = 'all'"));
     sqlx::raw_sql(tell).execute(&mut log.connect().await).await.unwrap();
     let store = log.open().await.unwrap();
     let mut seen = 0;
     a_batch_takes_as_many_statements_whatever_its_size(&*store, (5, 8), async || {
         let said = std::fs::read_to_string(server.log()).unwrap();
-        let mark = format!("{name}:LOG:  ");
+        let mark = format!("{DATABASE}:LOG:  ");
         let new = said[seen..].lines().filter_map(|line| line.strip_prefix(&mark));
         let new = new.filter(|what| what.starts_with("execute ") || what.starts_with("statement: "));
         let new = new.map(str::to_owned).collect();

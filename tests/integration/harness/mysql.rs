@@ -150,6 +150,11 @@ impl MysqlLog {
         &self.url
     }
 
+    /// Returns the URL of a database that does not exist.
+    pub(crate) fn nowhere(&self) -> String {
+        self.server.clone().database("nowhere").to_url_lossy().to_string()
+    }
+
     /// Connects as an operator does.
     pub(crate) async fn connect(&self) -> MySqlConnection {
         connect(&self.url).await.expect("the server lets us in")

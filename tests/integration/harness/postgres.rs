@@ -15,6 +15,9 @@ use super::{eventually, free_port, skip};
 /// How long a server may take to start; generous for a busy machine.
 const START_DEADLINE: Duration = Duration::from_secs(60);
 
+/// The database of our own servers that tests share: to make one takes most of a second.
+pub(crate) const DATABASE: &str = "tests";
+
 /// A real PostgreSQL of this test run. It ends when it is dropped, and with the process at the latest.
 pub(crate) struct PostgresServer {
     command: Vec<String>,
@@ -73,8 +76,18 @@ impl PostgresServer {
         let remove = for_all.then_some(&*self.folder);
         let kept = Kept::start(&self.command, "QUIT", &self.log(), remove);
         *self.kept.lock().unwrap_or_else(PoisonError::into_inner) = Some(kept);
-        let url = self.url();
-        eventually("PostgreSQL answers", START_DEADLINE, || async { connect(&url).await.is_ok() }).await;
+        let maintenance = self.url_of("postgres");
+        eventually("PostgreSQL answers", START_DEADLINE, || async { connect(&maintenance).await.is_ok() }).await;
+        if connect(&self.url()).await.is_ok() {
+            return;
+        }
+        let mut connection = connect(&maintenance).await.expect("it has answered");
+        // An order of its own, on which the log must not depend; older servers have none to choose.
+        let ordered = format!("CREATE DATABASE {DATABASE} TEMPLATE template0 LOCALE_PROVIDER icu ICU_LOCALE 'en-US'");
+        if sqlx::raw_sql(AssertSqlSafe(ordered)).execute(&mut connection).await.is_err() {
+            let plain = AssertSqlSafe(format!("CREATE DATABASE {DATABASE}"));
+            sqlx::raw_sql(plain).execute(&mut connection).await.expect("a new database");
+        }
     }
 
     /// Ends the server at once, without writing down what it has in memory.
@@ -87,9 +100,13 @@ impl PostgresServer {
         self.folder.join("server.log")
     }
 
-    /// Returns where the server is, with a database that always exists.
+    /// Returns where the database for tests is.
     pub(crate) fn url(&self) -> String {
-        format!("postgres://switchboard@127.0.0.1:{}/postgres", self.port)
+        self.url_of(DATABASE)
+    }
+
+    fn url_of(&self, database: &str) -> String {
+        format!("postgres://switchboard@127.0.0.1:{}/{database}", self.port)
     }
 }
 
@@ -112,7 +129,7 @@ fn say_there_is_none() {
     skip("PostgreSQL", "apt-get install postgresql, or set SWITCHBOARD_TEST_POSTGRES_URL");
 }
 
-/// A database of one test's own.
+/// A schema of one test's own.
 pub(crate) struct PostgresLog {
     server: PgConnectOptions,
     name: String,
@@ -120,27 +137,22 @@ pub(crate) struct PostgresLog {
 }
 
 impl PostgresLog {
-    /// Makes an empty database. `None`: there is no server, which has been said.
+    /// Makes an empty schema. `None`: there is no server, which has been said.
     pub(crate) async fn new() -> Option<Self> {
         Some(Self::on(&shared().await?).await)
     }
 
-    /// Makes an empty database on a server.
-    pub(crate) async fn on(server: &str) -> Self {
+    /// Makes an empty schema in a database.
+    pub(crate) async fn on(url: &str) -> Self {
         static NEXT: AtomicU32 = AtomicU32::new(0);
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
         let name = format!("switchboard_{}_{number}", std::process::id());
-        let mut connection = connect(server).await.expect("the server lets us in");
-        // An order of its own, which the log must not depend on; servers that do not know it have theirs.
-        let ordered = "TEMPLATE template0 LOCALE_PROVIDER icu ICU_LOCALE 'en-US'";
-        let made = [ordered, ""].map(|how| AssertSqlSafe(format!("CREATE DATABASE {name} {how}")));
-        let [first, second] = made;
-        if sqlx::raw_sql(first).execute(&mut connection).await.is_err() {
-            sqlx::raw_sql(second).execute(&mut connection).await.expect("a new database");
-        }
-        let server: PgConnectOptions = server.parse().expect("a good URL");
-        let url = server.clone().database(&name).to_url_lossy().to_string();
-        Self { server, name, url }
+        let mut connection = connect(url).await.expect("the server lets us in");
+        let make = AssertSqlSafe(format!("CREATE SCHEMA {name}"));
+        sqlx::raw_sql(make).execute(&mut connection).await.expect("a new schema");
+        let server: PgConnectOptions = url.parse().expect("a good URL");
+        let join = if url.contains('?') { '&' } else { '?' };
+        Self { server, url: format!("{url}{join}options[search_path]={name}"), name }
     }
 
     /// Returns where it is.
@@ -148,9 +160,9 @@ impl PostgresLog {
         &self.url
     }
 
-    /// Returns its name.
-    pub(crate) fn name(&self) -> &str {
-        &self.name
+    /// Returns the URL of a database that does not exist.
+    pub(crate) fn nowhere(&self) -> String {
+        self.server.clone().database("nowhere").to_url_lossy().to_string()
     }
 
     /// Connects as an operator does.
@@ -178,12 +190,12 @@ impl Drop for PostgresLog {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
             runtime.block_on(async {
                 let mut connection = server.connect().await?;
-                let sql = AssertSqlSafe(format!("DROP DATABASE IF EXISTS {name} WITH (FORCE)"));
+                let sql = AssertSqlSafe(format!("DROP SCHEMA IF EXISTS {name} CASCADE"));
                 sqlx::raw_sql(sql).execute(&mut connection).await
             })
         });
         if let Ok(Err(error)) = gone.join() {
-            eprintln!("the database of a test stays: {error}");
+            eprintln!("the schema of a test stays: {error}");
         }
     }
 }

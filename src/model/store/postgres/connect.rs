@@ -104,16 +104,21 @@ pub(super) async fn connect(url: &str, wait: std::time::Duration) -> Result<PgCo
         sqlx::Error::Tls(_) => cannot_use(&place, "this build has no TLS: leave sslmode out, or use a tunnel", error),
         _ => cannot_use(&place, "write postgres://user:password@host:port/database", error),
     })?;
-    let ask = "SELECT current_setting('server_version_num')::int, current_setting('server_encoding')";
+    let ask = "SELECT current_setting('server_version_num')::int, current_setting('server_encoding'),
+        current_schema() IS NOT NULL";
     let row = sqlx::query(ask).fetch_one(&mut connection).await;
     let row = row.map_err(|error| store_error::<Postgres>("asking for the version", error))?;
-    let (version, encoding): (i32, String) = (row.get(0), row.get(1));
+    let (version, encoding, has_schema): (i32, String, bool) = (row.get(0), row.get(1), row.get(2));
     if version < OLDEST {
         return Err(cannot_use(&place, "use PostgreSQL 12 or newer", format!("its version is {version}")));
     }
     if encoding != "UTF8" {
         let cure = "create the database with ENCODING 'UTF8' TEMPLATE template0";
         return Err(cannot_use(&place, cure, format!("its encoding is {encoding}")));
+    }
+    if !has_schema {
+        let cure = "create the schema that search_path names, and let this user use it";
+        return Err(cannot_use(&place, cure, "no schema of its search_path exists"));
     }
     Ok(connection)
 }
