@@ -3,7 +3,7 @@
 #     docker build -t switchboard:local .
 #     docker run --rm -p 6000:6000 -v log:/var/lib/switchboard switchboard:local serve --bus memory
 #
-# FEATURES adds cargo features, such as --build-arg FEATURES=all-brokers where a version has them.
+# FEATURES adds cargo features, such as --build-arg FEATURES=postgres,mysql for other databases than SQLite.
 
 FROM rust:1.95-slim-bookworm AS build
 WORKDIR /build

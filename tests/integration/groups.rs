@@ -14,7 +14,7 @@ on_each_bus! {
     what_cannot_be_joined_or_left_is_refused
 }
 
-async fn everybody_sees_one_order_while_members_of_both_nodes_speak(cluster: &mut Cluster) {
+pub(crate) async fn everybody_sees_one_order_while_members_of_both_nodes_speak(cluster: &mut Cluster) {
     const EACH: u64 = 60;
     let mut founder = User::new(cluster.tcp(0), "founder").await;
     let group = founder.found("everybody").await;

@@ -70,7 +70,7 @@ async fn a_key_used_for_something_else_is_a_conflict(cluster: &mut Cluster) {
     alice.expect(json!({"type": "error", "key": "b", "code": "conflict", "message": ANY})).await;
 }
 
-async fn the_same_key_on_both_nodes_at_the_same_moment_is_one_message(cluster: &mut Cluster) {
+pub(crate) async fn the_same_key_on_both_nodes_at_the_same_moment_is_one_message(cluster: &mut Cluster) {
     const COUNT: u64 = 100;
     let mut here = User::new(cluster.tcp(0), "alice").await;
     let mut there = here.device(cluster.tcp(1)).await;

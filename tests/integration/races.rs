@@ -21,7 +21,7 @@ fn send(to: u64, key: &str) -> Value {
     json!({"type": "send", "key": key, "to": to, "body": "x"})
 }
 
-async fn first_messages_that_cross_make_one_conversation(cluster: &mut Cluster) {
+pub(crate) async fn first_messages_that_cross_make_one_conversation(cluster: &mut Cluster) {
     const EACH: u64 = 10;
     for round in 0..10 {
         let mut alice = User::new(cluster.tcp(0), &format!("alice-{round}")).await;

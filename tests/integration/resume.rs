@@ -180,7 +180,7 @@ async fn beyond_the_oldest_thousand_the_client_pages_and_live_messages_follow(cl
     assert_eq!(next, 1_251);
 }
 
-async fn a_login_under_traffic_misses_and_repeats_nothing(cluster: &mut Cluster) {
+pub(crate) async fn a_login_under_traffic_misses_and_repeats_nothing(cluster: &mut Cluster) {
     const COUNT: u64 = 400;
     let mut alice = User::new(cluster.tcp(0), "alice").await;
     let bob = User::new(cluster.tcp(1), "bob").await;

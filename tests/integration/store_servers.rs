@@ -224,9 +224,25 @@ async fn a_batch_takes_as_many_statements_whatever_its_size(
     assert_eq!(asked.len(), expected.1, "{asked:#?}");
 }
 
+/// Stamps cases of the chat on two nodes with a store each.
+macro_rules! chat_on_server {
+    ($log:ident; $($promise:ident :: $case:ident)*) => {
+        $(
+            #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn $case() {
+                let Some(log) = $log::new().await else { return };
+                let stores = vec![log.open().await.unwrap(), log.open().await.unwrap()];
+                crate::harness::cluster::run_on(stores, crate::$promise::$case).await;
+            }
+        )*
+    };
+}
+
 macro_rules! on_server {
     ($name:ident, $log:ident, $server:ident) => {
         mod $name {
+            use switchboard::model::store::contract::FreshLog;
+
             use crate::harness::$name::{$log, $server};
 
             switchboard::store_contract!(
@@ -236,6 +252,13 @@ macro_rules! on_server {
                     None => return,
                 }
             );
+
+            chat_on_server! { $log;
+                groups::everybody_sees_one_order_while_members_of_both_nodes_speak
+                keys::the_same_key_on_both_nodes_at_the_same_moment_is_one_message
+                races::first_messages_that_cross_make_one_conversation
+                resume::a_login_under_traffic_misses_and_repeats_nothing
+            }
 
             #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
             async fn nodes_that_write_the_same_keys_to_the_same_groups_leave_no_hole_and_no_double() {

@@ -33,6 +33,9 @@ fn finding(url: &str, found: Result<Examination, StoreError>, here: Millis) -> F
         Ok(Examination::Missing) => {
             Finding::ok(SUBJECT, format!("{url} does not exist yet; the first node makes it, and may"))
         }
+        Ok(Examination::Old { applied: 0, .. }) => {
+            Finding::ok(SUBJECT, format!("{url} is empty; the first node makes the tables"))
+        }
         Ok(Examination::Old { applied, pending }) => {
             let text = format!(
                 "{url}, migrations: {applied} applied, {pending} pending; the next node that starts applies what is \
@@ -79,6 +82,14 @@ mod tests {
         assert!(current(103_000, 1).contains("differs by 3s"), "{}", current(103_000, 1));
         assert!(current(97_000, 1).starts_with("WARN"));
         assert!(current(100_000, 300).contains("300.0 ms") && current(100_000, 300).starts_with("WARN"));
+    }
+
+    #[test]
+    fn an_empty_database_is_well_and_an_older_one_is_named() {
+        let old = |applied| finding("mysql://ann:secret@host/log", Ok(Examination::Old { applied, pending: 1 }), 0);
+        assert!(old(0).to_string().starts_with("ok "), "{}", old(0));
+        let text = old(1).to_string();
+        assert!(text.starts_with("WARN") && text.contains("backup") && !text.contains("secret"), "{text}");
     }
 
     #[test]

@@ -76,6 +76,21 @@ pub(crate) async fn run(bus: Bus, settings: Settings, case: impl AsyncFnOnce(&mu
     cluster.stop().await;
 }
 
+/// Runs a case on nodes of which each has its own store, as processes do, with a broker in this process.
+#[cfg(any(feature = "postgres", feature = "mysql"))]
+pub(crate) async fn run_on(logs: Vec<Arc<dyn Store>>, case: impl AsyncFnOnce(&mut Cluster)) {
+    let (log, broker) = (Arc::clone(&logs[0]), Broker::Memory(MemoryBroker::new()));
+    let mut cluster = Cluster { log, broker, nodes: Vec::new(), buses: Vec::new() };
+    for log in &logs {
+        cluster.add_node(&Settings::default(), Arc::clone(log)).await;
+    }
+    case(&mut cluster).await;
+    cluster.stop().await;
+    for log in logs {
+        log.close().await;
+    }
+}
+
 impl Cluster {
     async fn start(bus: Bus, settings: Settings) -> Option<Self> {
         let broker = Broker::start(bus).await?;
@@ -89,7 +104,8 @@ impl Cluster {
         let log = store::open("memory:").await.expect("a log in memory");
         let mut cluster = Self { log, broker, nodes: Vec::new(), buses: Vec::new() };
         for _ in 0..settings.nodes {
-            cluster.add_node(&settings).await;
+            let log = Arc::clone(&cluster.log);
+            cluster.add_node(&settings, log).await;
         }
         cluster
     }
@@ -101,7 +117,7 @@ impl Cluster {
         other.stop().await;
     }
 
-    async fn add_node(&mut self, settings: &Settings) {
+    async fn add_node(&mut self, settings: &Settings, log: Arc<dyn Store>) {
         let bus = self.broker.connect().await;
         if !settings.without_broker {
             let mut state = bus.state();
@@ -110,7 +126,7 @@ impl Cluster {
         }
         let any_port = SocketAddr::from(([127, 0, 0, 1], 0));
         let id = NodeId::new(&name_of(self.nodes.len())).expect("a valid id");
-        let node = NodeBuilder::new(Arc::clone(&self.log), Arc::clone(&bus))
+        let node = NodeBuilder::new(log, Arc::clone(&bus))
             .node(NodeConfig { id, ..NodeConfig::default() })
             .listen(ListenConfig { tcp: any_port, http: any_port })
             .auth(cheap_passwords())

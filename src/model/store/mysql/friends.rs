@@ -4,8 +4,8 @@ use sqlx::MySqlConnection;
 
 use super::MysqlStore;
 use super::decode::{ASKED, friend, integer, json, number, optional};
-use super::heads::placed_ids;
-use super::remote::{Failure, columns};
+use super::heads::{placed, placed_ids};
+use super::remote::Failure;
 use crate::model::UserId;
 use crate::model::store::{Friend, Friendship, StoreError};
 
@@ -53,7 +53,7 @@ impl MysqlStore {
     }
 
     pub(super) async fn read_friends(&self, users: &[UserId]) -> Result<Vec<Friend>, StoreError> {
-        let ids = json(&columns::placed(users));
+        let ids = json(&placed(users));
         let read = self.pool.read("reading friends", async |c| sqlx::query(FRIENDS).bind(&ids).fetch_all(c).await);
         read.await?.iter().map(friend).collect()
     }

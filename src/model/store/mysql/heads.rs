@@ -1,3 +1,5 @@
+use std::collections::{BTreeSet, HashSet};
+
 use super::MysqlStore;
 use super::decode::{conversation, conversation_kind, head, integer, json, seq, user};
 use crate::model::store::{Changes, Head, StoreError};
@@ -57,7 +59,7 @@ impl MysqlStore {
     }
 
     pub(super) async fn read_heads(&self, conversations: &[ConversationId]) -> Result<Vec<Head>, StoreError> {
-        let ids: std::collections::BTreeSet<&ConversationId> = conversations.iter().collect();
+        let ids: BTreeSet<&ConversationId> = conversations.iter().collect();
         let ids = json(&ids);
         let read = self.pool.read("reading heads", async |c| sqlx::query(HEADS).bind(&ids).fetch_all(c).await);
         read.await?.iter().map(head).collect()
@@ -86,4 +88,10 @@ impl MysqlStore {
 
 fn changed_head(row: &sqlx::mysql::MySqlRow) -> Result<Head, StoreError> {
     Ok(Head { conversation: conversation(row, 1)?, kind: conversation_kind(row, 2)?, head: seq(row, 3)? })
+}
+
+/// Returns users in their order, each once, with their places.
+pub(super) fn placed(users: &[UserId]) -> Vec<(usize, UserId)> {
+    let mut seen = HashSet::new();
+    users.iter().copied().filter(|user| seen.insert(*user)).enumerate().collect()
 }

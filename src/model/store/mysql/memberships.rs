@@ -6,8 +6,8 @@ use sqlx::MySqlConnection;
 
 use super::MysqlStore;
 use super::decode::{conversation, count, integer, json, membership, stored, user};
-use super::heads::ids;
-use super::remote::{Failure, columns};
+use super::heads::{ids, placed};
+use super::remote::Failure;
 use crate::model::store::{COUNTED_MEMBERS, CursorMoved, CursorUpdate, StoreError};
 use crate::model::{ConversationId, Membership, Seq, UserId};
 
@@ -100,7 +100,7 @@ impl MysqlStore {
         before: Option<ConversationId>,
         limit: usize,
     ) -> Result<Vec<Membership>, StoreError> {
-        let ids = json(&columns::placed(users));
+        let ids = json(&placed(users));
         let ask = async |c: &mut MySqlConnection| {
             let ask = match before {
                 Some(before) => sqlx::query(RECENT_BEFORE).bind(&ids).bind(before.get().cast_signed()),

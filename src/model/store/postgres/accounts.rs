@@ -4,8 +4,9 @@ use sqlx::PgConnection;
 use sqlx::postgres::PgRow;
 
 use super::PostgresStore;
+use super::columns;
 use super::decode::{account, broken, count, user};
-use super::remote::{Failure, columns};
+use super::remote::Failure;
 use crate::model::store::{StoreError, User, UserChange};
 use crate::model::{Name, UserId};
 

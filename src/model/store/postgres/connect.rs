@@ -20,12 +20,12 @@ pub(super) static MIGRATIONS: Migrator = sqlx::migrate!("./migrations/postgres")
 const OLDEST: i32 = 120_000;
 
 /// What every session gets. The limits are the server's part of keeping a stopped or vanished node from holding a lock
-/// for long. A database that is set to forget commits at a crash must not be believed; one that waits for a standby
-/// stays as it is. Every statement looks rows up by an index: a plan that was made while a table was small must not walk
+/// for long. A statement has no limit: it would also end the wait of a commit for a standby, and the server would then say
+/// that all is well. A database that is set to forget commits at a crash must not be believed. Every statement looks rows up by an index: a plan that was made while a table was small must not walk
 /// through it when it has grown.
 const SESSION: &str = "
     SELECT set_config('lock_timeout', '2s', false), set_config('idle_in_transaction_session_timeout', '2s', false),
-        set_config('statement_timeout', '8s', false),
+        set_config('statement_timeout', '0', false),
         set_config('default_transaction_isolation', 'read committed', false),
         set_config('synchronous_commit',
             CASE current_setting('synchronous_commit') WHEN 'off' THEN 'on' ELSE current_setting('synchronous_commit')

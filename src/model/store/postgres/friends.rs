@@ -3,8 +3,9 @@ use futures_util::future::BoxFuture;
 use sqlx::PgConnection;
 
 use super::PostgresStore;
+use super::columns;
 use super::decode::{ASKED, friend, integer, number, optional};
-use super::remote::{Failure, columns};
+use super::remote::Failure;
 use crate::model::UserId;
 use crate::model::store::{Friend, Friendship, StoreError};
 

@@ -1,6 +1,6 @@
 use super::PostgresStore;
+use super::columns;
 use super::decode::{conversation, conversation_kind, head, integer, seq, user};
-use super::remote::columns;
 use crate::model::store::{Changes, Head, StoreError};
 use crate::model::{ConversationId, Millis, UserId};
 

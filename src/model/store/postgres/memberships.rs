@@ -5,8 +5,9 @@ use futures_util::future::BoxFuture;
 use sqlx::PgConnection;
 
 use super::PostgresStore;
+use super::columns;
 use super::decode::{count, membership, moved, stored};
-use super::remote::{Failure, columns};
+use super::remote::Failure;
 use crate::model::store::{COUNTED_MEMBERS, CursorMoved, CursorUpdate, StoreError};
 use crate::model::{ConversationId, Membership, Seq, UserId};
 

@@ -7,6 +7,7 @@
 mod accounts;
 mod append;
 mod blocks;
+mod columns;
 mod connect;
 mod directs;
 mod entries;

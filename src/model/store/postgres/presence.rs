@@ -5,8 +5,9 @@ use futures_util::future::BoxFuture;
 use sqlx::{PgConnection, Row};
 
 use super::PostgresStore;
+use super::columns;
 use super::decode::{broken, conversation, conversation_kind, node, user, user_id};
-use super::remote::{Failure, columns};
+use super::remote::Failure;
 use crate::model::store::{NAMED_RECIPIENTS, Presence, PresenceChange, StoreError};
 use crate::model::{ConversationId, NodeId, UserId};
 

@@ -2,7 +2,6 @@
 //! again, and bringing a database up to date. The SQL is each database's own.
 
 mod batch;
-pub(super) mod columns;
 mod failure;
 mod identity;
 mod old;

@@ -15,7 +15,7 @@ use crate::model::store::{StoreError, StoreErrorKind};
 const ANSWER: Duration = Duration::from_secs(10);
 
 /// A connection that has been idle for longer is asked whether it still lives before it is used.
-const FRESH: Duration = Duration::from_secs(15);
+const FRESH: Duration = Duration::from_secs(1);
 
 /// How often a transaction is tried that collides with others.
 const TRIES: u32 = 4;
