@@ -124,7 +124,7 @@ impl MysqlStore {
 
 fn transaction<'c>(
     connection: &'c mut MySqlConnection,
-    entries: &'c Vec<Append>,
+    entries: &'c [Append],
 ) -> BoxFuture<'c, Result<Vec<Outcome>, Failure>> {
     async move {
         let (seats, keys) = (Seats::of(entries), Keys::of(entries));

@@ -71,7 +71,7 @@ async fn find(connection: &mut MySqlConnection, pairs: &[Pair]) -> Result<Vec<My
 
 fn create<'c>(
     connection: &'c mut MySqlConnection,
-    pairs: &'c Vec<Pair>,
+    pairs: &'c [Pair],
 ) -> BoxFuture<'c, Result<BTreeMap<Pair, ConversationId>, Failure>> {
     async move {
         let all: BTreeSet<UserId> = pairs.iter().flat_map(|(low, high)| [*low, *high]).collect();

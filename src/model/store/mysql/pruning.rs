@@ -36,6 +36,6 @@ impl MysqlStore {
     }
 }
 
-fn delete<'c>(connection: &'c mut MySqlConnection, ids: &'c Vec<i64>) -> BoxFuture<'c, Result<u64, Failure>> {
+fn delete<'c>(connection: &'c mut MySqlConnection, ids: &'c [i64]) -> BoxFuture<'c, Result<u64, Failure>> {
     async move { Ok(sqlx::query(DELETE).bind(json(ids)).execute(connection).await?.rows_affected()) }.boxed()
 }

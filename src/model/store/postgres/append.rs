@@ -95,7 +95,7 @@ impl PostgresStore {
 
 fn transaction<'c>(
     connection: &'c mut PgConnection,
-    entries: &'c Vec<Append>,
+    entries: &'c [Append],
 ) -> BoxFuture<'c, Result<Vec<Outcome>, Failure>> {
     async move {
         let (seats, keys) = (Seats::of(entries), Keys::of(entries));

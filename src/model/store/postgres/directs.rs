@@ -64,7 +64,7 @@ async fn find(connection: &mut PgConnection, pairs: &[Pair]) -> Result<Vec<PgRow
 
 fn create<'c>(
     connection: &'c mut PgConnection,
-    pairs: &'c Vec<Pair>,
+    pairs: &'c [Pair],
 ) -> BoxFuture<'c, Result<BTreeMap<Pair, ConversationId>, Failure>> {
     async move {
         let all: BTreeSet<i64> = pairs.iter().flat_map(|(low, high)| [*low, *high]).map(signed).collect();

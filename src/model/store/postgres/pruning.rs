@@ -34,6 +34,6 @@ impl PostgresStore {
     }
 }
 
-fn delete<'c>(connection: &'c mut PgConnection, ids: &'c Vec<i64>) -> BoxFuture<'c, Result<u64, Failure>> {
+fn delete<'c>(connection: &'c mut PgConnection, ids: &'c [i64]) -> BoxFuture<'c, Result<u64, Failure>> {
     async move { Ok(sqlx::query(DELETE).bind(ids).execute(connection).await?.rows_affected()) }.boxed()
 }

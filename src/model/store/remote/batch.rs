@@ -20,14 +20,14 @@ pub(in crate::model::store) fn append<'a, DB, J>(
 ) -> BoxFuture<'a, Result<Vec<Outcome>, StoreError>>
 where
     DB: Server,
-    J: for<'c> Fn(&'c mut DB::Connection, &'c Vec<Append>) -> BoxFuture<'c, Result<Vec<Outcome>, Failure>>
+    J: for<'c> Fn(&'c mut DB::Connection, &'c [Append]) -> BoxFuture<'c, Result<Vec<Outcome>, Failure>>
         + Copy
         + Send
         + Sync
         + 'static,
 {
     async move {
-        let batch = Arc::new(entries.to_vec());
+        let batch: Arc<[Append]> = entries.into();
         let mut failure = match pool.attempt(WHAT, Arc::clone(&batch), transaction, true).await {
             Ok(outcomes) => return Ok(outcomes),
             Err(failure) => failure,

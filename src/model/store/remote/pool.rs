@@ -78,38 +78,38 @@ impl<DB: Server> Pool<DB> {
     pub(in crate::model::store) async fn write<T, I, J>(
         self: &Arc<Self>,
         what: &'static str,
-        input: I,
+        input: impl Into<Arc<I>>,
         job: J,
     ) -> Result<T, StoreError>
     where
         T: Send + 'static,
-        I: Send + Sync + 'static,
+        I: ?Sized + Send + Sync + 'static,
         J: for<'c> Fn(&'c mut DB::Connection, &'c I) -> BoxFuture<'c, Result<T, Failure>>
             + Copy
             + Send
             + Sync
             + 'static,
     {
-        self.until_free(what, Arc::new(input), job, false).await
+        self.until_free(what, input.into(), job, false).await
     }
 
     /// Runs a job between `BEGIN` and `COMMIT`. One that collides with others is tried again.
     pub(in crate::model::store) async fn transaction<T, I, J>(
         self: &Arc<Self>,
         what: &'static str,
-        input: I,
+        input: impl Into<Arc<I>>,
         job: J,
     ) -> Result<T, StoreError>
     where
         T: Send + 'static,
-        I: Send + Sync + 'static,
+        I: ?Sized + Send + Sync + 'static,
         J: for<'c> Fn(&'c mut DB::Connection, &'c I) -> BoxFuture<'c, Result<T, Failure>>
             + Copy
             + Send
             + Sync
             + 'static,
     {
-        self.until_free(what, Arc::new(input), job, true).await
+        self.until_free(what, input.into(), job, true).await
     }
 
     async fn until_free<T, I, J>(
@@ -121,7 +121,7 @@ impl<DB: Server> Pool<DB> {
     ) -> Result<T, StoreError>
     where
         T: Send + 'static,
-        I: Send + Sync + 'static,
+        I: ?Sized + Send + Sync + 'static,
         J: for<'c> Fn(&'c mut DB::Connection, &'c I) -> BoxFuture<'c, Result<T, Failure>>
             + Copy
             + Send
@@ -148,7 +148,7 @@ impl<DB: Server> Pool<DB> {
     ) -> Result<T, Failure>
     where
         T: Send + 'static,
-        I: Send + Sync + 'static,
+        I: ?Sized + Send + Sync + 'static,
         J: for<'c> Fn(&'c mut DB::Connection, &'c I) -> BoxFuture<'c, Result<T, Failure>> + Send + Sync + 'static,
     {
         let this = Arc::clone(self);
@@ -158,7 +158,7 @@ impl<DB: Server> Pool<DB> {
         running.await.unwrap_or_else(|error| Err(unknown(what).caused_by(error).into()))
     }
 
-    async fn alone<T, I, J>(&self, what: &str, input: &I, job: J) -> Result<T, Failure>
+    async fn alone<T, I: ?Sized, J>(&self, what: &str, input: &I, job: J) -> Result<T, Failure>
     where
         J: for<'c> Fn(&'c mut DB::Connection, &'c I) -> BoxFuture<'c, Result<T, Failure>>,
     {
@@ -176,7 +176,7 @@ impl<DB: Server> Pool<DB> {
         }
     }
 
-    async fn in_transaction<T, I, J>(&self, what: &str, input: &I, job: J) -> Result<T, Failure>
+    async fn in_transaction<T, I: ?Sized, J>(&self, what: &str, input: &I, job: J) -> Result<T, Failure>
     where
         J: for<'c> Fn(&'c mut DB::Connection, &'c I) -> BoxFuture<'c, Result<T, Failure>>,
     {
