@@ -8,7 +8,7 @@ use futures_util::future::join_all;
 use rustix::process::{Pid, Signal, kill_process};
 use switchboard::model::store::contract::FreshLog;
 use switchboard::model::store::{
-    Append, CursorUpdate, Examination, Outcome, Range, Store, StoreErrorKind, examine, exists, open,
+    Append, CursorUpdate, Examination, Outcome, Range, Store, StoreConfig, StoreErrorKind, examine, exists, open,
 };
 use switchboard::model::{ConversationId, Key, MessageKind, Name, Seq, UserId};
 
@@ -199,6 +199,46 @@ async fn a_server_that_dies_and_comes_back_has_what_was_acknowledged(
     assert_eq!(found.iter().filter(|key| **key == in_doubt).count(), 1);
 }
 
+/// Holds every conversation's row, so that each call that appends waits, and its connection with it.
+async fn a_lock_that_is_never_given_back_stops_no_call_for_long(url: &str, lock: impl Future<Output = ()>) {
+    let wait = Duration::from_millis(100);
+    let config = StoreConfig { url: url.to_owned(), connections: 2, connection_wait: wait, ..StoreConfig::default() };
+    // The first connection of a busy server may take longer than such a pool allows.
+    let store = eventually_open(&config).await;
+    let (one, other) = (user(&*store, "one").await, user(&*store, "other").await);
+    let groups = groups(&*store, one, other, 2).await;
+    lock.await;
+    let waiting = groups.into_iter().map(|group| {
+        let store = Arc::clone(&store);
+        tokio::spawn(async move { store.append(&[text(group, one, &format!("to {group}"))]).await })
+    });
+    let waiting: Vec<_> = waiting.collect();
+    eventually("both connections are taken", DEADLINE, || async {
+        store.now().await.is_err_and(|error| {
+            error.kind() == StoreErrorKind::Unavailable && error.to_string().contains("store.connections")
+        })
+    })
+    .await;
+    for call in waiting {
+        let error = tokio::time::timeout(DEADLINE, call).await.expect("an answer in time").unwrap().unwrap_err();
+        assert_eq!(error.kind(), StoreErrorKind::Unavailable, "{error:?}");
+        assert!(error.to_string().contains("holds a lock"), "{error}");
+    }
+    eventually("the connections are free again", DEADLINE, || async { store.now().await.is_ok() }).await;
+}
+
+async fn eventually_open(config: &StoreConfig) -> Arc<dyn Store> {
+    let opened = std::sync::Mutex::new(None);
+    eventually("the log opens", DEADLINE, || async {
+        let store = config.open().await.ok();
+        let is_open = store.is_some();
+        *opened.lock().unwrap() = store;
+        is_open
+    })
+    .await;
+    opened.into_inner().unwrap().expect("it is open")
+}
+
 /// Appends batches of some sizes and counts what the server was asked for each. A batch with members who come or go
 /// takes a few more.
 async fn a_batch_takes_as_many_statements_whatever_its_size(
@@ -284,6 +324,18 @@ macro_rules! on_server {
                 let foreign = sqlx::raw_sql("CREATE TABLE songs (title INTEGER)");
                 foreign.execute(&mut log.connect().await).await.unwrap();
                 super::what_is_no_log_is_a_config_error([log.url(), &log.nowhere()]).await;
+            }
+
+            #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn a_lock_that_is_never_given_back_stops_no_call_for_long() {
+                let Some(log) = $log::new().await else { return };
+                let mut operator = log.connect().await;
+                let lock = async {
+                    for sql in ["BEGIN", "SELECT id FROM conversations FOR UPDATE"] {
+                        sqlx::raw_sql(sql).execute(&mut operator).await.unwrap();
+                    }
+                };
+                super::a_lock_that_is_never_given_back_stops_no_call_for_long(log.url(), lock).await;
             }
 
             #[tokio::test]
