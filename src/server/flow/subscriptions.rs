@@ -85,6 +85,8 @@ struct Joining {
     waiting: Vec<oneshot::Sender<()>>,
     /// Somebody has gone on without waiting.
     uncovered: bool,
+    /// The broker does not want it, so there is nothing to wait for.
+    refused: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -180,7 +182,8 @@ impl Subscriptions {
         let waiting: Vec<oneshot::Receiver<()>> = {
             let mut book = self.lock();
             let joining = |hold: &Hold| {
-                let joining = book.places.get_mut(&hold.address)?.joining.as_mut()?;
+                let joining =
+                    book.places.get_mut(&hold.address)?.joining.as_mut().filter(|joining| !joining.refused)?;
                 let (landed, waiting) = oneshot::channel();
                 joining.waiting.push(landed);
                 Some(waiting)
@@ -274,6 +277,7 @@ impl Subscriptions {
         let mut book = self.lock();
         let joining = book.places.get_mut(&address).and_then(|place| place.joining.as_mut());
         let Some(joining) = joining.filter(|joining| joining.attempt == attempt) else { return };
+        joining.refused = true;
         joining.waiting.drain(..).for_each(|landed| landed.send(()).unwrap_or(()));
         if !std::mem::replace(&mut joining.uncovered, true) {
             book.uncovered += 1;
@@ -296,7 +300,7 @@ impl Subscriptions {
 
 impl Joining {
     fn begin(attempt: u64, since: Millis) -> Self {
-        Self { attempt, since, waiting: Vec::new(), uncovered: false }
+        Self { attempt, since, waiting: Vec::new(), uncovered: false, refused: false }
     }
 }
 
