@@ -18,7 +18,7 @@ use super::core::Core;
 use super::flow::{self, Appender, CommitGate, Locals, Post, Repairs, Router, Subscriptions, Timelines, Work};
 use super::service::{self, Cursors, LogReader, Passwords, Tokens};
 use super::{front, http};
-use crate::bus::{BusConfig, BusError, BusErrorKind, MessageBus, Routing, Subject, Subscription};
+use crate::bus::{BusConfig, BusError, BusErrorKind, Claim, MessageBus, Routing, Subject, Subscription};
 use crate::model::store::{NodeState, Store};
 
 /// How long each phase of stopping may take.
@@ -199,7 +199,8 @@ impl NodeBuilder {
         let lease = tokio::spawn(cluster::run_lease(same(), tcp_name, http_name, weight, stop()));
         listeners.spawn(front::run_listener(same(), tcp_listener, connections.clone(), unready.clone()));
         listeners.spawn(http::run(same(), http_listener, unready.clone()));
-        tracing::info!(node = %core.node, epoch = core.lease.epoch(), %tcp, %http, "the node is ready");
+        let (epoch, per_user) = (core.lease.epoch(), core.subscriptions.per_user());
+        tracing::info!(node = %core.node, epoch, %tcp, %http, per_user, "the node is ready");
         Ok(Node { core, tcp, http, unready, quit, quit_router, router, listeners, connections, tasks, lease })
     }
 
@@ -215,7 +216,12 @@ impl NodeBuilder {
         let inbox = subscribe(&*bus, &subject).await?;
         let health = Health::new(bus.state().borrow().is_connected(), lease.started_at());
         let ((appender, posts), (router, work)) = (Appender::new(), Router::new());
-        let subscriptions = Subscriptions::new(routing.is_per_user(&bus.guarantees()), unsubscribe_after);
+        let guarantees = bus.guarantees();
+        let per_user = routing.is_per_user(&guarantees);
+        if per_user && guarantees.per_user_subjects != Claim::Yes {
+            tracing::warn!("a subject per user is costly on this broker, bus.routing = \"auto\" does without");
+        }
+        let subscriptions = Subscriptions::new(per_user, unsubscribe_after);
         let core = Arc::new(Core {
             node: node.id,
             cluster_id: meta.cluster_id.clone(),

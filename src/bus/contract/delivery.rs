@@ -125,8 +125,8 @@ pub async fn a_dropped_subscription_gets_nothing_and_others_go_on(broker: &dyn C
     assert_eq!(&message(&mut control_subscription).await[..], b"control");
 }
 
-/// Adds subjects to a subscription, each heard from the moment its barrier has landed, in one queue; takes some out, and
-/// has others subscribed anew.
+/// Adds subjects to a subscription, each heard from the moment its barrier has landed, in one queue; takes some out,
+/// and has others subscribed anew.
 pub async fn one_subscription_hears_many_subjects_until_they_are_taken_out(broker: &dyn ContractBroker) {
     const SUBJECTS: u64 = 100;
     let (listener, publisher) = (connected(broker).await, connected(broker).await);

@@ -1,8 +1,8 @@
 //! The subjects that a node hears beside its inbox: one per user with sessions here, one per group with members here.
 //!
 //! Whoever needs a subject holds it. The first holder has it subscribed; when the last has let go it lingers for a
-//! while, so that a reconnect costs nothing. One task subscribes and unsubscribes, in the order in which it is asked to:
-//! else the end of an old session could come behind the beginning of the next one, whose user would be deaf.
+//! while, so that a reconnect costs nothing. One task subscribes and unsubscribes, in the order in which it is asked
+//! to: else the end of an old session could come behind the beginning of the next one, whose user would be deaf.
 //!
 //! A barrier is waited for by those who can wait, for a bounded time. Whoever goes on without it has the log looked at
 //! often until it has landed, and once more then. Without a connection there is no barrier: what was missed comes with

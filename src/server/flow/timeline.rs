@@ -185,7 +185,8 @@ impl Timeline {
         self.parked_since.is_some() || self.doubted
     }
 
-    /// Says that the log may go on behind the position. `false`: there is none yet, and it is remembered until there is.
+    /// Says that the log may go on behind the position. `false`: there is none yet, and it is remembered until there
+    /// is.
     pub(super) fn doubt(&mut self) -> bool {
         self.doubted = self.next.is_none();
         !self.doubted
