@@ -7,7 +7,7 @@ use bytes::Bytes;
 use crate::protocol::{CloseReason, Codec, ErrorCode, Line, MAX_CLIENT_LINE, Malformed, Request};
 
 /// What a client's bytes have come to.
-#[derive(Debug)]
+#[derive(Debug, PartialEq)]
 pub(super) enum Heard {
     /// A frame of so many bytes, which may be a request.
     Frame(usize, Result<Request, Malformed>),

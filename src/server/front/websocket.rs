@@ -19,6 +19,9 @@ use super::framing::{Framing, Heard, Piece};
 use crate::protocol::{CloseReason, ENDLESS_FACTOR, ErrorCode, MAX_CLIENT_LINE, Malformed, Request, trimmed};
 use crate::server::core::Core;
 
+#[cfg(test)]
+mod tests;
+
 /// The longest message, in bytes. One that is longer is skipped; at so many times the length it is given up.
 const MAX_MESSAGE: u64 = MAX_CLIENT_LINE as u64;
 const ENDLESS_MESSAGE: u64 = MAX_MESSAGE * ENDLESS_FACTOR as u64;
