@@ -26,3 +26,4 @@ mod resume;
 mod serve;
 mod slow_reader;
 mod store;
+mod wire;

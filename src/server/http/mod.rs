@@ -85,3 +85,41 @@ async fn ws(State(Behind { core, connections }): State<Behind>, request: Request
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpStream;
+
+    use super::*;
+    use crate::server::scene::Cluster;
+
+    const UPGRADE: &str =
+        "Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: c29tZSBzaXh0ZWVuIGJ5\r\n";
+
+    #[tokio::test]
+    async fn a_node_that_stops_says_so_and_takes_no_websocket() {
+        let cluster = Cluster::new().await;
+        let a = cluster.node("node-a").await;
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let (connections, stop) = (TaskTracker::new(), CancellationToken::new());
+        let served = tokio::spawn(run(Arc::clone(&a.core), listener, connections.clone(), stop.clone()));
+        let ask = async |path: &str, headers: &str| {
+            let mut stream = TcpStream::connect(address).await.unwrap();
+            let request = format!("GET {path} HTTP/1.1\r\nHost: test\r\nConnection: close, upgrade\r\n{headers}\r\n");
+            stream.write_all(request.as_bytes()).await.unwrap();
+            let mut status = [0; 12];
+            stream.read_exact(&mut status).await.unwrap();
+            String::from_utf8_lossy(&status[9..]).parse::<u16>().unwrap()
+        };
+        a.core.lease.set_state(NodeState::Ready);
+        assert_eq!([ask("/readyz", "").await, ask("/ws", UPGRADE).await, ask("/ws", "").await], [200, 101, 426]);
+        a.core.lease.set_state(NodeState::Draining);
+        assert_eq!([ask("/readyz", "").await, ask("/ws", UPGRADE).await, ask("/livez", "").await], [503, 503, 200]);
+        stop.cancel();
+        served.await.unwrap();
+        connections.close();
+        connections.wait().await;
+    }
+}
