@@ -43,6 +43,8 @@ pub const TIMELINE_HOLES: &str = "switchboard_timeline_holes_total";
 pub const SWEEPS: &str = "switchboard_sweeps_total";
 /// Conversations that only the audit found behind the log.
 pub const AUDIT_REPAIRED: &str = "switchboard_audit_repaired_total";
+/// Entries deleted because they were older than the log keeps them.
+pub const ENTRIES_PRUNED: &str = "switchboard_entries_pruned_total";
 /// Whether the bus is connected.
 pub const BUS_CONNECTED: &str = "switchboard_bus_connected";
 /// Messages that a subscription dropped because its reader did not keep up.
@@ -177,6 +179,7 @@ fn describe() {
     describe_counter!(TIMELINE_HOLES, Unit::Count, "Holes in timelines that had to be fetched from the log");
     describe_counter!(SWEEPS, Unit::Count, "Sweeps of the log, by reason");
     describe_counter!(AUDIT_REPAIRED, Unit::Count, "Conversations that only the audit found behind the log");
+    describe_counter!(ENTRIES_PRUNED, Unit::Count, "Entries deleted because they were older than the log keeps them");
     describe_gauge!(BUS_CONNECTED, Unit::Count, "1 while the bus is connected, else 0");
     describe_counter!(BUS_DROPPED, Unit::Count, "Messages dropped because a subscription's reader did not keep up");
 }

@@ -47,6 +47,7 @@ pub async fn run(args: Args, globals: &Globals) -> Result<(), CliError> {
         .auth(config.auth)
         .chat(config.chat)
         .limits(config.limits)
+        .retain_days(config.store.retain_days)
         .start()
         .await?;
     let failure = tokio::select! {

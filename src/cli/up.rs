@@ -98,7 +98,8 @@ async fn start(
         .cluster(config.cluster.clone())
         .auth(config.auth.clone())
         .chat(config.chat.clone())
-        .limits(config.limits.clone());
+        .limits(config.limits.clone())
+        .retain_days(config.store.retain_days);
     Ok(node.start().await?)
 }
 

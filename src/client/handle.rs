@@ -236,3 +236,33 @@ pub(super) fn unexpected(frame: &ServerFrame) -> ClientError {
     let shown = String::from_utf8_lossy(&line[..line.len().min(60)]).into_owned();
     ClientError::Protocol(format!("an answer that does not fit: {shown}"))
 }
+
+#[cfg(test)]
+mod tests {
+    use std::process::Command;
+
+    use super::*;
+
+    const CHILD: &str = "SWITCHBOARD_TEST_FIRST_KEY";
+
+    /// The first key of a process: this test program again.
+    fn first_key() -> String {
+        let mut again = Command::new(std::env::current_exe().unwrap());
+        again.args(["--exact", "client::handle::tests::two_processes_make_different_keys", "--nocapture"]);
+        let said = again.env(CHILD, "").output().unwrap();
+        let said = String::from_utf8(said.stdout).unwrap();
+        let key = said.split_once("first key ").and_then(|(_, key)| key.split_whitespace().next());
+        key.unwrap_or_else(|| panic!("no key in {said}")).to_owned()
+    }
+
+    #[test]
+    fn two_processes_make_different_keys() {
+        if std::env::var_os(CHILD).is_some() {
+            println!("first key {}", new_key().as_str());
+            return;
+        }
+        let keys = [first_key(), first_key()];
+        assert!(keys.iter().all(|key| key.ends_with("-0")), "each begins to count anew: {keys:?}");
+        assert_ne!(keys[0], keys[1]);
+    }
+}

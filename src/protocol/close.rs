@@ -112,3 +112,29 @@ impl Close {
         Self { code: reason.code(), reason: reason.as_str().to_owned(), reconnect: reason.reconnect(), after_ms }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_table_is_what_the_wire_promises() {
+        let table = CloseReason::ALL.map(|reason| (reason.code(), reason.as_str(), reason.reconnect()));
+        let promised = [
+            (4000, "shutdown", true),
+            (4001, "drain", true),
+            (4002, "fenced", true),
+            (4003, "idle", true),
+            (4004, "slow", true),
+            (4005, "handshake_timeout", true),
+            (4006, "log_reset", true),
+            (4010, "rate_limited", true),
+            (4100, "logout", false),
+            (4101, "revoked", false),
+            (4102, "too_many_sessions", false),
+            (4103, "bad_frames", false),
+            (4104, "too_large", false),
+        ];
+        assert_eq!(table, promised);
+    }
+}

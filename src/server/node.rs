@@ -16,17 +16,14 @@ use super::cluster::{self, Announcer, ClaimError, Health, PresenceBook};
 use super::config::{AuthConfig, ChatConfig, ClusterConfig, LimitsConfig, ListenConfig, NodeConfig};
 use super::core::Core;
 use super::flow::{self, Appender, CommitGate, Locals, Post, Repairs, Router, Timelines, Work};
+use super::front;
+use super::http::{self, WebSockets};
 use super::service::{self, Cursors, LogReader, Passwords, Tokens};
-use super::{front, http};
 use crate::bus::{BusError, BusErrorKind, MessageBus, Subject, Subscription};
 use crate::model::store::{NodeState, Store};
-use crate::protocol::CloseReason;
 
 /// How long each phase of stopping may take.
 const PHASE: Duration = Duration::from_secs(5);
-
-/// Sessions that are sent away come back within this time, each after a part of it, in milliseconds.
-const COME_BACK_WITHIN_MS: u64 = 2_000;
 
 /// What a node is made of. `store` and `bus` may be shared with other nodes of the process, or come from outside the
 /// crate.
@@ -38,6 +35,7 @@ pub struct NodeBuilder {
     auth: AuthConfig,
     chat: ChatConfig,
     limits: LimitsConfig,
+    retain_days: u32,
     store: Arc<dyn Store>,
     bus: Arc<dyn MessageBus>,
 }
@@ -90,6 +88,7 @@ pub struct Node {
     quit_router: CancellationToken,
     router: JoinHandle<()>,
     listeners: TaskTracker,
+    /// Connections on which something may still have to be written.
     connections: TaskTracker,
     tasks: TaskTracker,
     lease: JoinHandle<Result<(), ClaimError>>,
@@ -105,6 +104,7 @@ impl NodeBuilder {
             auth: AuthConfig::default(),
             chat: ChatConfig::default(),
             limits: LimitsConfig::default(),
+            retain_days: 0,
             store,
             bus,
         }
@@ -140,6 +140,12 @@ impl NodeBuilder {
         self
     }
 
+    /// Sets after how many days the node deletes entries of the log; 0, the default, keeps them for ever.
+    pub fn retain_days(mut self, days: u32) -> Self {
+        self.retain_days = days;
+        self
+    }
+
     /// Sets what one client may cost.
     pub fn limits(mut self, limits: LimitsConfig) -> Self {
         self.limits = limits;
@@ -156,6 +162,7 @@ impl NodeBuilder {
             host => format!("{host}:{}", address.port()),
         };
         let (tcp_name, http_name, weight) = (advertised(tcp), advertised(http), self.node.weight);
+        let keep = (self.retain_days > 0).then(|| Duration::from_secs(u64::from(self.retain_days) * 24 * 3_600));
         let Parts { core, posts, work, inbox } = self.assemble(&tcp_name, &http_name).await?;
         let (unready, quit) = (CancellationToken::new(), CancellationToken::new());
         let (listeners, connections, tasks) = (TaskTracker::new(), TaskTracker::new(), TaskTracker::new());
@@ -169,10 +176,14 @@ impl NodeBuilder {
         tasks.spawn(cluster::run_announcer(same(), stop()));
         tasks.spawn(cluster::run_health(same(), stop()));
         tasks.spawn(service::run_cursors(same(), stop()));
+        if let Some(keep) = keep {
+            tasks.spawn(cluster::run_retention(same(), keep, stop()));
+        }
         core.lease.set_state(NodeState::Ready);
         let lease = tokio::spawn(cluster::run_lease(same(), tcp_name, http_name, weight, stop()));
         listeners.spawn(front::run_listener(same(), tcp_listener, connections.clone(), unready.clone()));
-        listeners.spawn(http::run(same(), http_listener, connections.clone(), quit.clone()));
+        let websockets = WebSockets { connections: connections.clone(), stop: unready.clone() };
+        listeners.spawn(http::run(same(), http_listener, websockets, quit.clone()));
         tracing::info!(node = %core.node, epoch = core.lease.epoch(), %tcp, %http, "the node is ready");
         Ok(Node { core, tcp, http, unready, quit, quit_router, router, listeners, connections, tasks, lease })
     }
@@ -251,10 +262,11 @@ impl Node {
         connections.close();
         listeners.close();
         for session in core.locals.all() {
-            session.outbox.close(CloseReason::Shutdown, rand::random_range(0..=COME_BACK_WITHIN_MS), None);
+            session.outbox.send_away();
         }
-        // Guests have no session to close; they go with the process.
-        let mut in_time = timeout(PHASE, core.locals.emptied()).await.is_ok();
+        // Guests are in no list: their connections hear of it themselves.
+        let served = async { tokio::join!(core.locals.emptied(), connections.wait()) };
+        let mut in_time = timeout(PHASE, served).await.is_ok();
         quit.cancel();
         tasks.close();
         in_time &= timeout(PHASE, tasks.wait()).await.is_ok();

@@ -131,7 +131,7 @@ impl Ear {
                 assert_eq!(frame["seq"], self.seq + 1, "{frame}");
                 self.seq += 1;
             }
-            Some("conversation") => {}
+            Some("conversation" | "cursor") => {}
             Some(condition @ ("degraded" | "restored")) => {
                 assert_ne!(self.condition.as_deref(), Some(condition), "said twice");
                 self.condition = Some(condition.to_owned());

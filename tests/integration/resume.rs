@@ -73,7 +73,7 @@ async fn since_wins_over_what_was_confirmed_and_is_clamped(cluster: &mut Cluster
         expect_all(device, &all[5..]).await;
         device.say(json!({"type": "received", "conversation": conversation, "seq": 7})).await;
     }
-    alice.expect(cursor(&conversation, bob.id, 7)).await;
+    alice.hear_cursor(&cursor(&conversation, bob.id, 7)).await;
     // What was confirmed is the user's; a device that lost its own history gets it again.
     let mut device = bob.again(cluster.tcp(0), since(&conversation, 3)).await;
     expect_all(&mut device, &all[3..]).await;
@@ -95,8 +95,9 @@ async fn what_was_confirmed_is_not_sent_again(cluster: &mut Cluster) {
     bob.say(json!({"type": "received", "conversation": conversation, "seq": 2})).await;
     bob.say(json!({"type": "received", "conversation": conversation, "seq": 3})).await;
     // Everybody in the conversation hears of it once it is written, the user's own devices too.
-    while alice.hear_past(&[], "cursor").await != cursor(&conversation, bob.id, 3) {}
-    while bob.hear_past(&[], "cursor").await != cursor(&conversation, bob.id, 3) {}
+    let confirmed = cursor(&conversation, bob.id, 3);
+    alice.hear_cursor(&confirmed).await;
+    bob.hear_cursor(&confirmed).await;
     for node in [0, 1] {
         let mut again = bob.again(cluster.tcp(node), Value::Null).await;
         assert_eq!(again.conversations[0]["delivered"], 3);
@@ -116,13 +117,13 @@ async fn a_confirmation_above_the_head_is_clamped_and_one_below_is_ignored(clust
     expect_all(&mut bob, &said).await;
     bob.say(json!({"type": "received", "conversation": conversation, "seq": 9_007_199_254_740_991_u64})).await;
     let confirmed = cursor(&conversation, bob.id, 2);
-    alice.expect(confirmed.clone()).await;
-    bob.expect(confirmed).await;
+    alice.hear_cursor(&confirmed).await;
+    bob.hear_cursor(&confirmed).await;
     bob.say(json!({"type": "received", "conversation": conversation, "seq": 1})).await;
     let third = chatter(&mut alice, bob.id, 3..=3).await;
     expect_all(&mut bob, &third).await;
     bob.say(json!({"type": "received", "conversation": conversation, "seq": 3})).await;
-    alice.expect(cursor(&conversation, bob.id, 3)).await;
+    alice.hear_cursor(&cursor(&conversation, bob.id, 3)).await;
 }
 
 async fn beyond_the_oldest_thousand_the_client_pages_and_live_messages_follow(cluster: &mut Cluster) {
@@ -190,7 +191,7 @@ async fn a_login_under_traffic_misses_and_repeats_nothing(cluster: &mut Cluster)
     let speaking = tokio::spawn(async move {
         for number in 2..=COUNT {
             alice.say(send(number)).await;
-            alice.hear_past(&["cursor"], "sent").await;
+            alice.hear_past(&[], "sent").await;
         }
     });
     // A device that comes and goes, on either node, and says each time what it has.

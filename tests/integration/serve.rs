@@ -190,15 +190,15 @@ async fn the_users_of_a_killed_node_go_offline_and_their_messages_wait() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_login_during_the_stop_is_sent_away() {
+async fn who_has_not_logged_in_is_sent_away_too_when_a_node_stops() {
     run(Bus::Memory, Settings::default(), async |cluster: &mut Cluster| {
         let mut alice = User::new(cluster.tcp(0), "alice").await;
-        let mut late = Wire::connect(cluster.tcp(0)).await;
-        late.quiet().await;
+        let mut guest = Wire::connect(cluster.tcp(0)).await;
+        guest.quiet().await;
         let stopping = tokio::spawn(cluster.stop_node(0));
         alice.closed_with(4000, "shutdown").await;
-        late.say(json!({"type": "login", "id": 1, "token": alice.token})).await;
-        late.closed_with(4000, "shutdown").await;
+        let closing = guest.closed_with(4000, "shutdown").await;
+        assert!(closing["after_ms"].as_u64().unwrap() <= 2_000);
         assert!(stopping.await.unwrap(), "it stopped in order");
         // There is another node, and it knows nobody of the one that is gone.
         let user = UserId::new(alice.id).unwrap();

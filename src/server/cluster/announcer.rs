@@ -99,14 +99,11 @@ async fn announce(core: &Core, arrived: &[UserId], gone: &[UserId]) -> Result<()
     if friends.is_empty() {
         return Ok(());
     }
-    let mut nodes: HashMap<UserId, usize> = HashMap::new();
-    for (user, _) in core.store.whereabouts(&users).await? {
-        *nodes.entry(user).or_default() += 1;
-    }
-    let here = |user: &UserId| nodes.get(user).copied().unwrap_or_default();
-    // Who was on another node already is no news, nor is who is on one still.
-    let came: HashSet<UserId> = arrived.iter().filter(|user| here(user) == 1).copied().collect();
-    let went: HashSet<UserId> = gone.iter().filter(|user| here(user) == 0).copied().collect();
+    let online: HashSet<UserId> = core.store.online(&users).await?.into_iter().collect();
+    // Who was on another node already is no news, but of two nodes where somebody comes at once neither was the first.
+    let came: HashSet<UserId> = arrived.iter().filter(|user| online.contains(user)).copied().collect();
+    // Who is on another node still has not gone.
+    let went: HashSet<UserId> = gone.iter().filter(|user| !online.contains(user)).copied().collect();
     let news = friends.into_iter().filter(|friend| friend.accepted).filter_map(|friend| {
         let online = if came.contains(&friend.user) {
             true

@@ -1,11 +1,13 @@
 //! A node among others: what it does about those that fail, and what is done about it.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
+use tokio_util::sync::CancellationToken;
 
-use super::release;
-use crate::model::store::{Beat, Claim, Claimed, NodeState};
+use super::{release, run_retention};
+use crate::model::store::{Beat, Claim, Claimed, NodeState, Range};
 use crate::model::{ConversationId, MessageKind, Millis, NodeId};
 use crate::protocol::SendTarget;
 use crate::server::scene::{Call, Client, Cluster, Host, eventually};
@@ -48,6 +50,10 @@ impl Scene {
     }
 
     async fn beat(&self, epoch: u64, bus_ok: bool, dirty_since: Option<Millis>) {
+        self.beat_for(60_000, epoch, bus_ok, dirty_since).await;
+    }
+
+    async fn beat_for(&self, lease_ms: u32, epoch: u64, bus_ok: bool, dirty_since: Option<Millis>) {
         let beat = Beat {
             node: self.row.clone(),
             epoch,
@@ -56,7 +62,7 @@ impl Scene {
             heard: false,
             dirty_since,
             sessions: 0,
-            lease_ms: 60_000,
+            lease_ms,
         };
         self.cluster.log.node_beat(&beat).await.unwrap();
     }
@@ -81,11 +87,14 @@ async fn what_a_node_committed_before_its_lease_ran_out_is_swept_for() {
     let looks = scene.b.store.hold_before(Call::Nodes);
     looks.reached().await;
     scene.last_words().await;
-    scene.cluster.log.node_release(&scene.row, 1).await.unwrap();
-    scene.claim().await;
-    // A lease of a second, which nobody renews.
+    scene.beat_for(1, 1, true, None).await;
+    let beaten = scene.cluster.log.now().await.unwrap();
+    while scene.cluster.log.now().await.unwrap() <= beaten + 1 {}
     drop(looks);
     scene.bob.hears("last words").await;
+    let (_, rows) = scene.cluster.log.nodes().await.unwrap();
+    let row = rows.iter().find(|row| row.node == scene.row).unwrap();
+    assert_eq!((row.state, row.epoch), (NodeState::Expired, 2));
 }
 
 #[tokio::test]
@@ -110,6 +119,15 @@ async fn what_a_node_says_it_could_not_publish_is_swept_for() {
     scene.last_words().await;
     scene.beat(1, true, Some(scene.b.core.lease.database_now() - 1_000)).await;
     drop(looks);
+    scene.bob.hears("last words").await;
+}
+
+#[tokio::test]
+async fn what_fails_while_a_row_still_tells_of_an_earlier_failure_is_swept_for() {
+    let mut scene = Scene::new().await;
+    scene.beat(1, true, Some(scene.b.core.lease.database_now() - 1_000)).await;
+    scene.looked().await;
+    scene.last_words().await;
     scene.bob.hears("last words").await;
 }
 
@@ -209,4 +227,35 @@ async fn what_could_not_be_published_stays_in_the_row_for_ten_seconds_after_it_w
     router.dirty_told(2_020_000);
     assert_eq!(router.dirty_since(2_030_000), since);
     assert_eq!(router.dirty_since(2_030_001), None);
+}
+
+#[tokio::test]
+async fn entries_that_are_too_old_go_and_the_conversation_goes_on() {
+    let cluster = Cluster::new().await;
+    let a = cluster.node("node-a").await;
+    let [alice, bob] = cluster.users(["alice", "bob"]).await;
+    let conversation = cluster.direct(alice, bob).await;
+    for number in 0..700 {
+        cluster.write(conversation, alice, MessageKind::Text, &format!("old {number}")).await;
+    }
+    let stop = CancellationToken::new();
+    let retention = tokio::spawn(run_retention(Arc::clone(&a.core), Duration::from_millis(1), stop.clone()));
+    let everything = [Range { conversation, after: 0, until: 1_000 }];
+    let deadline = Instant::now() + Duration::from_secs(30);
+    let left = loop {
+        let left = cluster.log.messages(&everything, 1_000).await.unwrap();
+        if left.len() == 1 {
+            break left;
+        }
+        assert!(Instant::now() < deadline, "{} are left", left.len());
+        sleep(Duration::from_millis(5)).await;
+    };
+    assert_eq!(left[0].seq, 700);
+    let mut bob = Client::login(&a, bob).await;
+    let mut alice = Client::login(&a, alice).await;
+    alice.sent("new", SendTarget::Conversation { conversation }, "new").await;
+    bob.hears("old 699").await;
+    bob.hears("new").await;
+    stop.cancel();
+    retention.await.unwrap();
 }

@@ -41,7 +41,9 @@ pub(super) async fn audit(core: &Core, sweeper: &mut Sweeper) -> Result<(), Stor
             for conversation in
                 conversations.into_iter().filter(|conversation| !members.contains(&(user, *conversation)))
             {
-                // Adopting looks at the membership once more and lets the user's sessions go if there is none.
+                // The hole holds the leave, with which their sessions go. Adopting looks at the membership once more
+                // and lets them go too if they came in behind it.
+                core.timelines.due(conversation);
                 core.repairs.adopt_users(conversation, [user]);
             }
         }

@@ -12,6 +12,8 @@ use bytes::Buf;
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 use tokio::time::{Duration, sleep_until, timeout};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::task_tracker::TaskTrackerToken;
 
 use super::dialogue::Dialogue;
 use super::framing::{Framing, Heard, Lines, Piece};
@@ -33,15 +35,22 @@ thread_local! {
     static SCRATCH: RefCell<Vec<u8>> = RefCell::new(vec![0; READ_BYTES]);
 }
 
-/// Serves a TCP connection until either side closes it.
-pub(super) async fn run(core: Arc<Core>, stream: TcpStream) {
-    serve(core, stream, Lines::new()).await;
+/// Serves a TCP connection until either side closes it, or nobody has logged in when the node stops. The token is given
+/// back when nothing more is written.
+pub(super) async fn run(core: Arc<Core>, stream: TcpStream, stop: CancellationToken, serving: TaskTrackerToken) {
+    serve(core, stream, Lines::new(), stop, serving).await;
 }
 
-/// Serves a connection until either side closes it.
-pub(super) async fn serve<F: Framing>(core: Arc<Core>, stream: TcpStream, framing: F) {
-    let connection =
-        Connection { dialogue: Dialogue::new(core), stream, framing, unsent: VecDeque::new(), over: false };
+/// Serves a connection with any framing.
+pub(super) async fn serve<F: Framing>(
+    core: Arc<Core>,
+    stream: TcpStream,
+    framing: F,
+    stop: CancellationToken,
+    serving: TaskTrackerToken,
+) {
+    let (dialogue, unsent) = (Dialogue::new(core, stop), VecDeque::new());
+    let connection = Connection { dialogue, stream, framing, unsent, over: false, _serving: serving };
     if let Some(stream) = connection.serve().await {
         let_go(stream).await;
     }
@@ -75,6 +84,8 @@ struct Connection<F> {
     unsent: VecDeque<Piece>,
     /// The client has ended the connection, or made it unreadable.
     over: bool,
+    /// The last field: it is given back when the session is over.
+    _serving: TaskTrackerToken,
 }
 
 enum Woken {
@@ -108,7 +119,7 @@ impl<F: Framing> Connection<F> {
             let outbox = Arc::clone(self.dialogue.outbox());
             let woken = tokio::select! {
                 biased;
-                () = self.dialogue.worked() => Woken::Other,
+                () = self.dialogue.stirred() => Woken::Other,
                 () = outbox.changed() => Woken::Other,
                 ready = self.stream.writable(), if unsent => if ready.is_ok() { Woken::Writable } else { return None },
                 ready = self.stream.readable(), if reads => if ready.is_ok() { Woken::Readable } else { return None },

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 
 use super::outbox::Outbox;
 use super::rate::{Admission, Rate};
@@ -46,6 +47,8 @@ pub(super) struct Dialogue {
     written_at: Instant,
     closing_at: Option<Instant>,
     eof_at: Option<Instant>,
+    /// The node stops.
+    stop: CancellationToken,
 }
 
 /// A line that waits for its turn.
@@ -57,8 +60,8 @@ struct Waiting {
 }
 
 impl Dialogue {
-    /// Begins with a guest.
-    pub(super) fn new(core: Arc<Core>) -> Self {
+    /// Begins with a guest, who is sent away if nobody has logged in when the node stops.
+    pub(super) fn new(core: Arc<Core>, stop: CancellationToken) -> Self {
         let outbox = Arc::new(Outbox::new(core.limits.outbox.as_u64() as usize));
         let now = Instant::now();
         Self {
@@ -73,6 +76,7 @@ impl Dialogue {
             written_at: now,
             closing_at: None,
             eof_at: None,
+            stop,
             core,
             outbox,
         }
@@ -169,11 +173,14 @@ impl Dialogue {
         can && !self.waiting.is_empty()
     }
 
-    /// Waits for the request that takes time, for ever when there is none. Cancel-safe.
-    pub(super) async fn worked(&mut self) {
-        let session = match &mut self.working {
-            Some(working) => working.await,
-            None => std::future::pending().await,
+    /// Waits until something has happened on this side: the request that takes time is done, or the node stops under a
+    /// guest. Cancel-safe.
+    pub(super) async fn stirred(&mut self) {
+        let is_guest = self.member.is_none() && self.outbox.closing().is_none();
+        let session = tokio::select! {
+            biased;
+            session = worked(&mut self.working) => session,
+            () = self.stop.cancelled(), if is_guest => return self.outbox.send_away(),
         };
         self.working = None;
         self.member = session.member();
@@ -246,5 +253,13 @@ impl Dialogue {
             self.outbox.close(CloseReason::HandshakeTimeout, 0, None);
         }
         false
+    }
+}
+
+/// Waits for the request that takes time, for ever when there is none.
+async fn worked(working: &mut Option<Working>) -> Session {
+    match working {
+        Some(working) => working.await,
+        None => std::future::pending().await,
     }
 }

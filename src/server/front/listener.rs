@@ -13,12 +13,12 @@ use crate::server::core::Core;
 /// After accepting failed, which mostly means that the process is out of descriptors.
 const BREATH: Duration = Duration::from_millis(100);
 
-/// Runs the TCP front. Connections run on in `connections` when it has stopped.
+/// Runs the TCP front. Connections run on when it has stopped; `connections` has a token of each until all is written.
 pub(crate) async fn run(core: Arc<Core>, listener: TcpListener, connections: TaskTracker, stop: CancellationToken) {
     let serve = |stream| {
-        connections.spawn(connection::run(Arc::clone(&core), stream));
+        tokio::spawn(connection::run(Arc::clone(&core), stream, stop.clone(), connections.token()));
     };
-    accept(listener, stop, serve).await;
+    accept(listener, stop.clone(), serve).await;
 }
 
 /// Runs a listener, and hands over each connection.

@@ -1,16 +1,21 @@
 //! A connection and the clock.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
 use super::connection;
-use crate::model::{MessageKind, UserId};
-use crate::protocol::{CloseReason, ServerFrame};
-use crate::server::scene::{Call, Client, Cluster, Host};
+use crate::model::{Key, MessageKind, UserId};
+use crate::protocol::{CloseReason, ErrorCode, SendTarget, ServerFrame};
+use crate::server::LimitsConfig;
+use crate::server::scene::{Call, Client, Cluster, Host, eventually};
+use crate::server::service::{self, Sending};
 
 /// The client's end of a connection to a node.
 struct Wire {
@@ -25,7 +30,8 @@ impl Wire {
         socket.set_recv_buffer_size(4096).unwrap();
         let socket = socket.connect(listener.local_addr().unwrap()).await.unwrap();
         let (stream, _) = listener.accept().await.unwrap();
-        let served = tokio::spawn(connection::run(std::sync::Arc::clone(&host.core), stream));
+        let (core, stop, tracker) = (Arc::clone(&host.core), CancellationToken::new(), TaskTracker::new());
+        let served = tokio::spawn(connection::run(core, stream, stop, tracker.token()));
         Self { socket: BufReader::new(socket), served }
     }
 
@@ -98,7 +104,7 @@ async fn who_reads_nothing_for_thirty_seconds_is_closed() {
     let body = "x".repeat(60_000);
     // More than all buffers between the two hold.
     for number in 0..200 {
-        alice.sent(&format!("k-{number}"), crate::protocol::SendTarget::User { to: bob }, &body).await;
+        alice.sent(&format!("k-{number}"), SendTarget::User { to: bob }, &body).await;
     }
     (&mut wire.served).await.unwrap();
     assert!((Duration::from_secs(30)..Duration::from_secs(36)).contains(&begun.elapsed()), "{:?}", begun.elapsed());
@@ -133,7 +139,7 @@ async fn an_event_that_was_dropped_alone_is_made_good() {
     let a = cluster.node("node-a").await;
     let bob = cluster.user("bob").await;
     let mut wire = Wire::login(&a, bob).await;
-    let outbox = std::sync::Arc::clone(&a.core.locals.of(bob)[0].outbox);
+    let outbox = Arc::clone(&a.core.locals.of(bob)[0].outbox);
     // Answers that fill the outbox, and an event that has no room.
     outbox.reply_line(vec![b' '; 300 * 1024].into_iter().chain(*b"\n").collect());
     outbox.event(bytes::Bytes::from_static(b"{\"type\":\"degraded\",\"since\":1}\n"));
@@ -144,5 +150,52 @@ async fn an_event_that_was_dropped_alone_is_made_good() {
             return;
         }
         assert!(line.trim_ascii().is_empty(), "{}", String::from_utf8_lossy(&line));
+    }
+}
+
+#[tokio::test]
+async fn who_asks_too_often_is_refused_and_in_the_end_closed() {
+    let cluster = Cluster::new().await;
+    let limits = LimitsConfig { requests_per_second: 1, ..LimitsConfig::default() };
+    let a = cluster.start("node-a", limits).await;
+    let mut wire = Wire::connect(&a).await;
+    wire.say("{\"type\":\"ping\"}\n{\"type\":\"send\",\"id\":7,\"key\":\"k\",\"to\":1,\"body\":\"b\"}").await;
+    assert!(matches!(wire.hear().await, Some(ServerFrame::Pong { .. })));
+    match wire.hear().await {
+        Some(ServerFrame::Error { id: Some(_), key: Some(key), code, retry_ms: Some(1..=1_001), .. }) => {
+            assert_eq!((key.as_str(), code), ("k", ErrorCode::RateLimited));
+        }
+        other => panic!("{other:?}"),
+    }
+    wire.say(&"{\"type\":\"ping\"}\n".repeat(2_000)).await;
+    assert_eq!(wire.end().await.as_deref(), Some(CloseReason::RateLimited.as_str()));
+}
+
+#[tokio::test]
+async fn a_message_that_finds_the_appender_full_waits_for_room() {
+    let cluster = Cluster::new().await;
+    let a = cluster.node("node-a").await;
+    let [alice, bob] = cluster.users(["alice", "bob"]).await;
+    let speaker = Client::login(&a, alice).await;
+    let mut wire = Wire::login(&a, bob).await;
+    let held = a.store.hold_before(Call::Append);
+    let session = speaker.member.as_ref().unwrap().session();
+    let send = |number: usize| {
+        let (key, to) = (Key::new(&format!("k-{number}")).unwrap(), SendTarget::User { to: bob });
+        service::send(&a.core, session, None, key, to, "hello".to_owned()).unwrap()
+    };
+    send(0);
+    held.reached().await;
+    assert!((1..10_000).any(|number| matches!(send(number), Sending::Full(_))), "the queue has no bound");
+    wire.say(&format!(r#"{{"type":"send","key":"k","to":{alice},"body":"me too"}}"#)).await;
+    let outbox = Arc::clone(&a.core.locals.of(bob)[0].outbox);
+    eventually("it was taken", || outbox.is_promising()).await;
+    drop(held);
+    loop {
+        match wire.hear().await {
+            Some(ServerFrame::Sent { .. }) => return,
+            Some(ServerFrame::Message(_) | ServerFrame::Conversation(_)) => {}
+            other => panic!("{other:?}"),
+        }
     }
 }

@@ -11,6 +11,8 @@ use bytes::{Buf, Bytes, BytesMut};
 use hyper::upgrade::{OnUpgrade, Parts};
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::task_tracker::TaskTrackerToken;
 use tungstenite::protocol::frame::FrameHeader;
 use tungstenite::protocol::frame::coding::{CloseCode, Control, Data, OpCode};
 
@@ -29,8 +31,8 @@ const ENDLESS_MESSAGE: u64 = MAX_MESSAGE * ENDLESS_FACTOR as u64;
 /// The longest payload of a control frame.
 const MAX_CONTROL: u64 = 125;
 
-/// Serves a WebSocket once its HTTP connection has become one, until either side closes it.
-pub(crate) async fn run(core: Arc<Core>, upgrade: OnUpgrade) {
+/// Serves a WebSocket once its HTTP connection has become one, as a TCP connection is served.
+pub(crate) async fn run(core: Arc<Core>, upgrade: OnUpgrade, stop: CancellationToken, serving: TaskTrackerToken) {
     let upgraded = match upgrade.await {
         Ok(upgraded) => upgraded,
         Err(error) => return tracing::debug!(%error, "a client went before its websocket began"),
@@ -39,7 +41,7 @@ pub(crate) async fn run(core: Arc<Core>, upgrade: OnUpgrade) {
         Ok(Parts { io, read_buf, .. }) => {
             let mut messages = Messages::new();
             messages.extend(&read_buf);
-            connection::serve(core, io.into_inner(), messages).await;
+            connection::serve(core, io.into_inner(), messages, stop, serving).await;
         }
         Err(_) => tracing::error!("a websocket came over something that is no TCP connection"),
     }

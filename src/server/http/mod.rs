@@ -33,11 +33,20 @@ struct Ready {
 #[derive(Debug, Clone)]
 struct Behind {
     core: Arc<Core>,
-    connections: TaskTracker,
+    websockets: WebSockets,
 }
 
-/// Serves until the node stops. WebSockets run on in `connections`.
-pub(crate) async fn run(core: Arc<Core>, listener: TcpListener, connections: TaskTracker, stop: CancellationToken) {
+/// What WebSockets are served with.
+#[derive(Debug, Clone)]
+pub(crate) struct WebSockets {
+    /// Has a token of each until all is written.
+    pub(crate) connections: TaskTracker,
+    /// Sends those away on which nobody has logged in.
+    pub(crate) stop: CancellationToken,
+}
+
+/// Serves until `stop`. WebSockets end earlier, so that the pages can say meanwhile that the node stops.
+pub(crate) async fn run(core: Arc<Core>, listener: TcpListener, websockets: WebSockets, stop: CancellationToken) {
     let metrics = match Metrics::install() {
         Ok(metrics) => metrics,
         Err(error) => {
@@ -50,9 +59,9 @@ pub(crate) async fn run(core: Arc<Core>, listener: TcpListener, connections: Tas
         .route("/readyz", get(readyz))
         .route("/metrics", get(|| async move { metrics.render() }))
         .route("/ws", get(ws))
-        .with_state(Behind { core, connections: connections.clone() });
+        .with_state(Behind { core, websockets });
     let serve = |stream| {
-        connections.spawn(connection::run(stream, pages.clone(), stop.clone()));
+        tokio::spawn(connection::run(stream, pages.clone(), stop.clone()));
     };
     front::accept(listener, stop.clone(), serve).await;
 }
@@ -69,13 +78,14 @@ async fn readyz(State(Behind { core, .. }): State<Behind>) -> (StatusCode, Json<
 
 /// Makes a WebSocket of the connection. Its origin is not asked: what a page of another origin may do is what it can log
 /// in for, because no cookie and no other credential of the browser's comes with it.
-async fn ws(State(Behind { core, connections }): State<Behind>, request: Request) -> Response {
+async fn ws(State(Behind { core, websockets }): State<Behind>, request: Request) -> Response {
     if core.lease.state() != NodeState::Ready {
         return (StatusCode::SERVICE_UNAVAILABLE, "this node takes no new sessions\n").into_response();
     }
     match create_response_with_body(&request, Body::empty) {
         Ok(response) => {
-            connections.spawn(front::run_websocket(core, hyper::upgrade::on(request)));
+            let WebSockets { connections, stop } = websockets;
+            tokio::spawn(front::run_websocket(core, hyper::upgrade::on(request), stop, connections.token()));
             response
         }
         Err(error) => {
@@ -104,7 +114,8 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let (connections, stop) = (TaskTracker::new(), CancellationToken::new());
-        let served = tokio::spawn(run(Arc::clone(&a.core), listener, connections.clone(), stop.clone()));
+        let websockets = WebSockets { connections: connections.clone(), stop: stop.clone() };
+        let served = tokio::spawn(run(Arc::clone(&a.core), listener, websockets, stop.clone()));
         let ask = async |path: &str, headers: &str| {
             let mut stream = TcpStream::connect(address).await.unwrap();
             let request = format!("GET {path} HTTP/1.1\r\nHost: test\r\nConnection: close, upgrade\r\n{headers}\r\n");

@@ -3,7 +3,9 @@ use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
 use tokio::sync::watch;
+use tokio::time::timeout;
 
+use super::PATIENCE;
 use crate::model::store::{
     Append, Beat, Beaten, Changes, Claim, Claimed, CursorMoved, CursorUpdate, Friend, Friendship, Head, History,
     Member, Meta, NodeRow, Outcome, Page, Presence, PresenceChange, Range, Store, StoreError, StoreErrorKind, User,
@@ -43,6 +45,7 @@ struct Script {
     next: HashMap<Call, VecDeque<Plan>>,
     away: HashSet<Call>,
     calls: HashMap<Call, usize>,
+    changes_since: Option<Millis>,
 }
 
 #[derive(Debug)]
@@ -73,7 +76,9 @@ pub(crate) struct Held(Arc<Gate>);
 impl Held {
     /// Waits until the call is there.
     pub(crate) async fn reached(&self) {
-        self.0.reached.subscribe().wait_for(|reached| *reached).await.unwrap();
+        let mut reached = self.0.reached.subscribe();
+        let reached = timeout(PATIENCE, reached.wait_for(|reached| *reached)).await.map(|reached| reached.is_ok());
+        assert_eq!(reached, Ok(true), "nobody makes the call that is held");
     }
 }
 
@@ -125,6 +130,11 @@ impl ScriptedStore {
     /// Counts such calls.
     pub(crate) fn calls(&self, call: Call) -> usize {
         self.script.lock().unwrap().calls.get(&call).copied().unwrap_or_default()
+    }
+
+    /// Returns since when it was last asked for changes.
+    pub(crate) fn changes_since(&self) -> Option<Millis> {
+        self.script.lock().unwrap().changes_since
     }
 
     fn plan(&self, call: Call, plan: Plan) {
@@ -287,6 +297,7 @@ impl Store for ScriptedStore {
     }
 
     async fn changes(&self, since: Millis) -> Result<Changes, StoreError> {
+        self.script.lock().unwrap().changes_since = Some(since);
         self.run(Call::Changes, self.log.changes(since)).await
     }
 

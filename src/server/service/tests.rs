@@ -5,10 +5,10 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::LoginFailure;
+use super::{LoginFailure, conversations, history, received};
 use crate::model::store::NodeState;
 use crate::model::{MessageKind, UserId};
-use crate::protocol::{CloseReason, ErrorCode};
+use crate::protocol::{CloseReason, ErrorCode, ServerFrame};
 use crate::server::LimitsConfig;
 use crate::server::scene::{Call, Client, Cluster, Host, eventually};
 
@@ -108,4 +108,59 @@ async fn one_session_too_many_takes_nobodys_place() {
     drop(first);
     drop(Client::login(&a, bob).await);
     forgets(&cluster, &a, &[bob]).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn cursors_in_conversations_of_more_than_fifty_are_not_told() {
+    let cluster = Cluster::new().await;
+    let a = cluster.node("node-a").await;
+    let mut users = Vec::new();
+    for number in 0..51 {
+        users.push(cluster.user(&format!("user-{number}")).await);
+    }
+    let (many, few) = (cluster.group(&users).await, cluster.group(&users[..50]).await);
+    let (mut alice, bob) = (Client::login(&a, users[0]).await, Client::login(&a, users[1]).await);
+    let session = bob.member.as_ref().unwrap().session();
+    received(&a.core, session, many, 50);
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while cluster.log.memberships_in(&[many], &users[1..2]).await.unwrap()[0].delivered != 50 {
+        assert!(Instant::now() < deadline, "the cursor is not written");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    received(&a.core, session, few, 49);
+    let of = |frame: &ServerFrame| match frame {
+        ServerFrame::Cursor { conversation, .. } => Some(*conversation),
+        _ => None,
+    };
+    alice.until("the cursor", |frames| frames.iter().any(|frame| of(frame) == Some(few))).await;
+    assert!(!alice.was_told(|frame| of(frame) == Some(many)));
+}
+
+#[tokio::test]
+async fn lists_and_pages_hold_two_hundred_at_most() {
+    let cluster = Cluster::new().await;
+    let a = cluster.node("node-a").await;
+    let bob = cluster.user("bob").await;
+    let mut group = None;
+    for _ in 0..201 {
+        group = Some(cluster.group(&[bob]).await);
+    }
+    let group = group.unwrap();
+    for _ in 0..201 {
+        cluster.write(group, bob, MessageKind::Text, "hello").await;
+    }
+    let client = Client::login_since(&a, bob, [(group, 201)]).await;
+    assert!(
+        client.was_told(
+            |frame| matches!(frame, ServerFrame::Welcome { conversations, .. } if conversations.len() == 200)
+        )
+    );
+    match conversations(&a.core, bob, None, None, Some(10_000)).await {
+        Ok(ServerFrame::Conversations { conversations, more: true, .. }) => assert_eq!(conversations.len(), 200),
+        other => panic!("{other:?}"),
+    }
+    match history(&a.core, bob, None, group, (None, None), Some(10_000)).await {
+        Ok(ServerFrame::History { messages, more: true, .. }) => assert_eq!(messages.len(), 200),
+        other => panic!("{other:?}"),
+    }
 }

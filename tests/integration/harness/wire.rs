@@ -23,6 +23,8 @@ pub(crate) struct Wire {
     patience: Duration,
     /// The last word of the node on its own condition.
     condition: Option<Value>,
+    /// How far members are, as it was said since somebody asked.
+    cursors: Vec<Value>,
     /// The last frames that came, for the message of a test that fails.
     heard: Vec<String>,
 }
@@ -51,6 +53,7 @@ impl Wire {
             line: Vec::new(),
             patience: DEADLINE,
             condition: None,
+            cursors: Vec::new(),
             heard: Vec::new(),
         }
     }
@@ -85,14 +88,16 @@ impl Wire {
         self.writer.shutdown().await.expect("the connection is open");
     }
 
-    /// Reads the next frame. What the node says of its own condition may come at any time and is passed over.
+    /// Reads the next frame. What the node says of its own condition, and how far other members are, may come at any
+    /// time and is passed over.
     pub(crate) async fn hear(&mut self) -> Value {
         loop {
             let frame = self.hear_any().await.unwrap_or_else(|| panic!("the server closed; {}", self.story()));
-            if frame["type"] != "degraded" && frame["type"] != "restored" {
-                return frame;
+            match frame["type"].as_str() {
+                Some("degraded" | "restored") => self.condition = Some(frame),
+                Some("cursor") => self.cursors.push(frame),
+                _ => return frame,
             }
-            self.condition = Some(frame);
         }
     }
 
@@ -104,10 +109,28 @@ impl Wire {
                 Some(condition) if condition["type"] == kind => return condition,
                 _ => self.condition = self.hear_any().await,
             }
+            if let Some(cursor) = self.condition.take_if(|frame| frame["type"] == "cursor") {
+                self.cursors.push(cursor);
+                continue;
+            }
             let said =
                 self.condition.as_ref().is_some_and(|said| said["type"] == "degraded" || said["type"] == "restored");
             assert!(said, "waiting for `{kind}`; {}", self.story());
         }
+    }
+
+    /// Waits for a `cursor` frame, which has come or is to come before any other frame but those that may come at any
+    /// time.
+    pub(crate) async fn hear_cursor(&mut self, expected: &Value) {
+        while !self.cursors.contains(expected) {
+            let frame = self.hear_any().await.unwrap_or_else(|| panic!("the server closed; {}", self.story()));
+            match frame["type"].as_str() {
+                Some("degraded" | "restored") => self.condition = Some(frame),
+                Some("cursor") => self.cursors.push(frame),
+                _ => panic!("waiting for {expected}; {}", self.story()),
+            }
+        }
+        self.cursors.clear();
     }
 
     /// Waits longer than usual for the frames to come.

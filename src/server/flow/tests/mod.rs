@@ -3,7 +3,10 @@
 
 mod delivery;
 mod path;
+mod reading;
 mod repair;
+mod routing;
+mod sweeps;
 mod timelines;
 
 use std::sync::Arc;

@@ -5,10 +5,10 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use crate::bus::memory::Operation;
-use crate::model::UserId;
 use crate::model::store::StoreErrorKind;
+use crate::model::{MessageKind, UserId};
 use crate::protocol::{CloseReason, ErrorCode, SendTarget, ServerFrame};
-use crate::server::scene::{Call, Client, Cluster, Host, eventually};
+use crate::server::scene::{Call, Client, Cluster, Host, PATIENCE, eventually};
 
 /// Two users who know each other, on two nodes.
 struct Scene {
@@ -41,7 +41,9 @@ impl Scene {
     }
 
     async fn is_told_to_sweep(&self) {
+        let deadline = Instant::now() + PATIENCE;
         while self.dirty_since().await.is_none() {
+            assert!(Instant::now() < deadline, "the row says nothing");
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
     }
@@ -349,4 +351,62 @@ async fn an_envelope_that_cannot_be_read_starts_a_sweep() {
     let payload = bytes::Bytes::from_static(b"\x09nonsense");
     scene.a.core.bus.publish(vec![crate::bus::Outgoing { subject, payload }]).await;
     eventually("a sweep", || scene.b.store.calls(Call::Changes) > before).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_node_without_its_bus_looks_into_the_log_whatever_the_others_say() {
+    let cluster = Cluster::new().await;
+    let b = cluster.node("node-b").await;
+    b.hears().await;
+    let [alice, bob] = cluster.users(["alice", "bob"]).await;
+    let conversation = cluster.direct(alice, bob).await;
+    let mut bob = Client::login(&b, bob).await;
+    cluster.broker.refuse(true);
+    cluster.broker.disconnect();
+    bob.until("degraded", |frames| frames.iter().any(degraded)).await;
+    cluster.write(conversation, alice, MessageKind::Text, "unheard").await;
+    let written = Instant::now();
+    bob.hears("unheard").await;
+    assert!(written.elapsed() <= Duration::from_secs(1), "{:?}", written.elapsed());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_batch_that_nobody_knows_the_end_of_reaches_the_sessions_beside_its_sender_too() {
+    let cluster = Cluster::new().await;
+    let a = cluster.node("node-a").await;
+    let [alice, bob] = cluster.users(["alice", "bob"]).await;
+    let (mut alice, mut bob) = (Client::login(&a, alice).await, Client::login(&a, bob).await);
+    alice.sent("hello", to(bob.user), "hello").await;
+    bob.hears("hello").await;
+    a.hears().await;
+    a.core.repairs.swept(0).await;
+    a.store.lose_answer(Call::Append);
+    alice.send_to("unknown", bob.user, "perhaps");
+    eventually("it was tried", || a.store.calls(Call::Append) == 2).await;
+    a.store.away(Call::Append, true);
+    bob.hears("perhaps").await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn restored_is_said_only_after_everything_was_fetched_however_much_it_is() {
+    let mut scene = Scene::new().await;
+    let conversation = scene.cluster.direct(scene.alice.user, scene.bob.user).await;
+    scene.bus_lost();
+    scene.bob.until("degraded", |frames| frames.iter().any(degraded)).await;
+    // One sweep has seen nothing of it, and the next is the one that counts.
+    let under_way = scene.b.store.hold_after(Call::Changes);
+    under_way.reached().await;
+    let sweep = scene.b.store.hold_before(Call::Changes);
+    for _ in 0..600 {
+        scene.cluster.write(conversation, scene.alice.user, MessageKind::Text, "much").await;
+    }
+    scene.cluster.broker.refuse(false);
+    scene.b.hears().await;
+    drop(under_way);
+    sweep.reached().await;
+    drop(sweep);
+    scene.bob.until("restored", |frames| frames.iter().any(restored)).await;
+    let told = scene.bob.frames.iter().position(restored).unwrap();
+    let heard = |frame: &&ServerFrame| matches!(frame, ServerFrame::Message(m) if m.body == "much");
+    assert_eq!(scene.bob.frames[..told].iter().filter(heard).count(), 600);
 }

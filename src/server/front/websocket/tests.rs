@@ -6,6 +6,7 @@ use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 use tokio_tungstenite::WebSocketStream;
+use tokio_util::task::TaskTracker;
 use tungstenite::Message as Sent;
 use tungstenite::protocol::{CloseFrame, Role, WebSocketConfig};
 
@@ -286,7 +287,8 @@ impl Socket {
         socket.set_recv_buffer_size(4096).unwrap();
         let socket = socket.connect(listener.local_addr().unwrap()).await.unwrap();
         let (stream, _) = listener.accept().await.unwrap();
-        let served = tokio::spawn(connection::serve(Arc::clone(&host.core), stream, Messages::new()));
+        let (core, stop, tracker) = (Arc::clone(&host.core), CancellationToken::new(), TaskTracker::new());
+        let served = tokio::spawn(connection::serve(core, stream, Messages::new(), stop, tracker.token()));
         let config = WebSocketConfig::default().read_buffer_size(1024);
         let stream = WebSocketStream::from_raw_socket(socket, Role::Client, Some(config)).await;
         let mut socket = Self { stream, served };

@@ -101,3 +101,36 @@ async fn a_database_that_another_program_keeps_locked_is_unavailable() {
     other.execute("ROLLBACK").await.unwrap();
     assert!(store.direct(&[(one, two)]).await.unwrap()[0].is_some());
 }
+
+#[tokio::test]
+async fn changes_are_stamped_with_the_time_at_which_the_lock_was_had() {
+    use sqlx::ConnectOptions;
+
+    let log = FileLog::new();
+    let store = SqliteStore::in_file(&log.path()).await.unwrap();
+    let (one, two) = two_users(&store).await;
+    let place = store.group_create(one, "a group", "").await.unwrap().conversation;
+    for round in 0..3 {
+        let mut other = file_options(&log.path()).connect().await.unwrap();
+        other.execute("BEGIN IMMEDIATE").await.unwrap();
+        let release = async {
+            // So long that whoever takes the time before it waits for the lock takes an earlier one.
+            let begun = store.now().await.unwrap();
+            while store.now().await.unwrap() < begun + 50 {}
+            let held_until = store.now().await.unwrap();
+            other.execute("ROLLBACK").await.unwrap();
+            held_until
+        };
+        let write = async {
+            match round {
+                0 => store.append(&[text(place, one, "key")]).await.map(|_| place),
+                1 => store.direct(&[(one, two)]).await.map(|found| found[0].unwrap()),
+                _ => store.group_create(one, "another", "").await.map(|group| group.conversation),
+            }
+        };
+        let (written, held_until) = tokio::join!(write, release);
+        let (written, changes) = (written.unwrap(), store.changes(held_until).await.unwrap());
+        assert!(changes.heads.iter().any(|head| head.conversation == written), "round {round}");
+        assert_eq!(changes.members.iter().any(|(of, _)| *of == written), round > 0, "round {round}");
+    }
+}
