@@ -169,6 +169,8 @@ async fn route(core: &Core, entries: Vec<Routed>, notices: Vec<Notice>) -> Resul
             Audience::User(user) => users.push(user),
         }
     }
+    // Who left is no member any more, but their sessions are still in the timelines of their nodes.
+    users.extend(entries.iter().filter(|routed| is_leave(&routed.entry)).map(|routed| routed.entry.from));
     conversations.sort_unstable();
     conversations.dedup();
     let presence =
@@ -177,25 +179,23 @@ async fn route(core: &Core, entries: Vec<Routed>, notices: Vec<Notice>) -> Resul
     for place in presence {
         places.entry(place.conversation).or_default().push(place);
     }
+    let mut homes: HashMap<UserId, Vec<NodeId>> = HashMap::new();
+    for (user, node) in core.store.whereabouts(&users).await.map_err(|error| format!("whereabouts: {error}"))? {
+        if node != core.node {
+            homes.entry(user).or_default().push(node);
+        }
+    }
     let mut packets: HashMap<NodeId, Packing> = HashMap::new();
     for Routed { conversation, entry } in entries {
         let known = places.get(&conversation).map_or(&[][..], Vec::as_slice);
         for place in known {
             packets.entry(place.node.clone()).or_default().delivery(conversation, entry.clone(), place.users.clone());
         }
-        if entry.kind == MessageKind::Leave {
-            // Who left is no member any more, but their sessions are still in the timeline of whatever node they are
-            // on.
-            let elsewhere = |peer: &&NodeId| known.iter().all(|place| place.node != **peer);
-            for peer in core.lease.live_peers().iter().filter(elsewhere) {
-                packets.entry(peer.clone()).or_default().delivery(conversation, entry.clone(), vec![entry.from]);
+        if is_leave(&entry) {
+            let elsewhere = |home: &&NodeId| known.iter().all(|place| place.node != **home);
+            for home in homes.get(&entry.from).into_iter().flatten().filter(elsewhere) {
+                packets.entry(home.clone()).or_default().delivery(conversation, entry.clone(), vec![entry.from]);
             }
-        }
-    }
-    let mut homes: HashMap<UserId, Vec<NodeId>> = HashMap::new();
-    for (user, node) in core.store.whereabouts(&users).await.map_err(|error| format!("whereabouts: {error}"))? {
-        if node != core.node {
-            homes.entry(user).or_default().push(node);
         }
     }
     for notice in notices {
@@ -215,6 +215,10 @@ async fn route(core: &Core, entries: Vec<Routed>, notices: Vec<Notice>) -> Resul
         outgoing.extend(payloads.map(|payload| Outgoing { subject: subject.clone(), payload }));
     }
     publish(core, outgoing).await
+}
+
+fn is_leave(entry: &Entry) -> bool {
+    entry.kind == MessageKind::Leave
 }
 
 /// Publishes and takes anything but a delivery for a failure.
