@@ -92,11 +92,11 @@ impl Messages {
         }
     }
 
-    /// Takes a frame's header: says whether there may be such a frame here.
-    fn begin(&mut self, header: &FrameHeader, length: u64) -> Result<(), Heard> {
+    /// Takes a frame's header. Returns the end of the connection when there cannot be such a frame here.
+    fn begin(&mut self, header: &FrameHeader, length: u64) -> Option<Heard> {
         let FrameHeader { is_final, rsv1, rsv2, rsv3, opcode, mask } = *header;
         let Some(mask) = mask.filter(|_| !(rsv1 || rsv2 || rsv3)) else {
-            return Err(self.broken(CloseCode::Protocol));
+            return Some(self.broken(CloseCode::Protocol));
         };
         match (opcode, &mut self.message) {
             (OpCode::Control(_), _) if is_final && length <= MAX_CONTROL => {}
@@ -105,7 +105,7 @@ impl Messages {
                 let is_text = opcode == OpCode::Data(Data::Text);
                 *message = Some(Message { is_text, bytes: BytesMut::new(), length });
             }
-            _ => return Err(self.broken(CloseCode::Protocol)),
+            _ => return Some(self.broken(CloseCode::Protocol)),
         }
         if let Some(message) = &mut self.message
             && message.length > MAX_MESSAGE
@@ -113,11 +113,11 @@ impl Messages {
             message.bytes = BytesMut::new();
             if message.length > ENDLESS_MESSAGE {
                 self.over = true;
-                return Err(Heard::Endless);
+                return Some(Heard::Endless);
             }
         }
         self.frame = Some(Incoming { opcode, is_final, mask, left: length });
-        Ok(())
+        None
     }
 
     /// Takes what there is of a frame's payload. `None`: there is more to come.
@@ -216,14 +216,14 @@ impl Framing for Messages {
             if self.frame.is_none() {
                 let mut cursor = Cursor::new(&self.buffer);
                 let header = FrameHeader::parse(&mut cursor);
-                let end = cursor.position() as usize;
+                let bytes = cursor.position() as usize;
                 match header {
                     Ok(None) => return None,
                     Err(_) => return Some(self.broken(CloseCode::Protocol)),
                     Ok(Some((header, length))) => {
-                        self.buffer.advance(end);
-                        if let Err(heard) = self.begin(&header, length) {
-                            return Some(heard);
+                        self.buffer.advance(bytes);
+                        if let Some(end) = self.begin(&header, length) {
+                            return Some(end);
                         }
                     }
                 }
