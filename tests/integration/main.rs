@@ -28,3 +28,4 @@ mod slow_reader;
 mod store;
 #[cfg(feature = "redis")]
 mod subjects;
+mod wire;
