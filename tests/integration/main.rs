@@ -11,6 +11,8 @@ mod chat;
 mod config;
 mod containers;
 mod degraded;
+#[cfg(feature = "redis")]
+mod following;
 mod groups;
 mod harness;
 mod keys;
@@ -28,3 +30,4 @@ mod slow_reader;
 mod store;
 #[cfg(feature = "redis")]
 mod subjects;
+mod wire;
