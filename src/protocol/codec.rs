@@ -6,8 +6,8 @@ pub const MAX_CLIENT_LINE: usize = 128 * 1024;
 /// The longest frame a server sends, newline included.
 pub const MAX_SERVER_FRAME: usize = 1024 * 1024;
 
-/// A line without a newline is given up after this many times the longest line.
-const ENDLESS_FACTOR: usize = 8;
+/// A line without a newline, or a message without end, is given up after this many times the longest line.
+pub(crate) const ENDLESS_FACTOR: usize = 8;
 
 /// What the codec found in the bytes so far.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -69,7 +69,7 @@ impl Codec {
                     let mut line = self.buffer.split_to(end + 1);
                     self.consume(0);
                     line.truncate(end);
-                    let line = trim(line.freeze());
+                    let line = trimmed(line.freeze());
                     if !line.is_empty() {
                         return Some(Line::Frame(line));
                     }
@@ -103,7 +103,7 @@ impl Codec {
 }
 
 /// Cuts carriage returns and blanks off both ends.
-fn trim(line: Bytes) -> Bytes {
+pub(crate) fn trimmed(line: Bytes) -> Bytes {
     let trimmed = line.trim_ascii();
     if trimmed.len() == line.len() { line } else { line.slice_ref(trimmed) }
 }

@@ -46,7 +46,7 @@ impl NodeConfig {
 pub struct ListenConfig {
     /// JSON lines over TCP.
     pub tcp: SocketAddr,
-    /// Health and metrics over HTTP.
+    /// Health, metrics and WebSocket over HTTP.
     pub http: SocketAddr,
 }
 

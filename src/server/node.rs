@@ -16,9 +16,10 @@ use super::cluster::{self, Announcer, ClaimError, Health, PresenceBook};
 use super::config::{AuthConfig, ChatConfig, ClusterConfig, LimitsConfig, ListenConfig, NodeConfig};
 use super::core::Core;
 use super::flow::{self, Appender, CommitGate, Locals, Post, Repairs, Router, Subscriptions, Timelines, Work};
+use super::front;
+use super::http::{self, WebSockets};
 use super::service::{self, Cursors, LogReader, Passwords, Tokens};
-use super::{front, http};
-use crate::bus::{BusConfig, BusError, BusErrorKind, MessageBus, Routing, Subject, Subscription};
+use crate::bus::{BusConfig, BusError, BusErrorKind, Claim, MessageBus, Routing, Subject, Subscription};
 use crate::model::store::{NodeState, Store};
 
 /// How long each phase of stopping may take.
@@ -82,9 +83,9 @@ pub struct Node {
     core: Arc<Core>,
     tcp: SocketAddr,
     http: SocketAddr,
-    /// Ends the listeners.
+    /// Ends the TCP front.
     unready: CancellationToken,
-    /// Ends the tasks behind them.
+    /// Ends the HTTP front, whose pages say meanwhile that the node stops, and the tasks behind both.
     quit: CancellationToken,
     quit_router: CancellationToken,
     router: JoinHandle<()>,
@@ -198,8 +199,10 @@ impl NodeBuilder {
         core.lease.set_state(NodeState::Ready);
         let lease = tokio::spawn(cluster::run_lease(same(), tcp_name, http_name, weight, stop()));
         listeners.spawn(front::run_listener(same(), tcp_listener, connections.clone(), unready.clone()));
-        listeners.spawn(http::run(same(), http_listener, unready.clone()));
-        tracing::info!(node = %core.node, epoch = core.lease.epoch(), %tcp, %http, "the node is ready");
+        let websockets = WebSockets { connections: connections.clone(), stop: unready.clone() };
+        listeners.spawn(http::run(same(), http_listener, websockets, quit.clone()));
+        let (epoch, per_user) = (core.lease.epoch(), core.subscriptions.per_user());
+        tracing::info!(node = %core.node, epoch, %tcp, %http, per_user, "the node is ready");
         Ok(Node { core, tcp, http, unready, quit, quit_router, router, listeners, connections, tasks, lease })
     }
 
@@ -215,7 +218,12 @@ impl NodeBuilder {
         let inbox = subscribe(&*bus, &subject).await?;
         let health = Health::new(bus.state().borrow().is_connected(), lease.started_at());
         let ((appender, posts), (router, work)) = (Appender::new(), Router::new());
-        let subscriptions = Subscriptions::new(routing.is_per_user(&bus.guarantees()), unsubscribe_after);
+        let guarantees = bus.guarantees();
+        let per_user = routing.is_per_user(&guarantees);
+        if per_user && guarantees.per_user_subjects != Claim::Yes {
+            tracing::warn!("a subject per user is costly on this broker, bus.routing = \"auto\" does without");
+        }
+        let subscriptions = Subscriptions::new(per_user, unsubscribe_after);
         let core = Arc::new(Core {
             node: node.id,
             cluster_id: meta.cluster_id.clone(),

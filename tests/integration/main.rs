@@ -11,6 +11,8 @@ mod chat;
 mod config;
 mod containers;
 mod degraded;
+#[cfg(feature = "redis")]
+mod following;
 mod groups;
 mod harness;
 mod keys;
@@ -30,3 +32,4 @@ mod store;
 mod store_servers;
 #[cfg(feature = "redis")]
 mod subjects;
+mod wire;

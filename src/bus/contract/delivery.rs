@@ -125,6 +125,36 @@ pub async fn a_dropped_subscription_gets_nothing_and_others_go_on(broker: &dyn C
     assert_eq!(&message(&mut control_subscription).await[..], b"control");
 }
 
+/// Adds subjects to a subscription, each heard from the moment its barrier has landed, in one queue; takes some out,
+/// and has others subscribed anew.
+pub async fn one_subscription_hears_many_subjects_until_they_are_taken_out(broker: &dyn ContractBroker) {
+    const SUBJECTS: u64 = 100;
+    let (listener, publisher) = (connected(broker).await, connected(broker).await);
+    let mut subscription = subscribed(&*listener, &fresh("first")).await;
+    let subjects = subscription.subjects();
+    let many: Vec<_> = (0..SUBJECTS).map(|n| fresh(&format!("many.{n}"))).collect();
+    for (subject, n) in many.iter().zip(0..) {
+        soon("the barrier lands", subjects.add(subject)).await.expect("a connected bus subscribes");
+        accepted(&*publisher, subject, numbered(n)).await;
+        assert_eq!(number(&message(&mut subscription).await), n);
+    }
+    let (out, renewed) = many.split_at(many.len() / 2);
+    out.iter().for_each(|subject| subjects.remove(subject));
+    for subject in renewed {
+        soon("the barrier lands", subjects.renew(subject)).await.expect("a connected bus subscribes");
+    }
+    for (subject, n) in many.iter().zip(0..) {
+        accepted(&*publisher, subject, numbered(n)).await;
+    }
+    let mut arrived = Vec::new();
+    for _ in renewed {
+        arrived.push(number(&message(&mut subscription).await));
+    }
+    // Nothing is promised between subjects.
+    arrived.sort_unstable();
+    assert!(arrived.into_iter().eq(SUBJECTS / 2..SUBJECTS), "all of what is left, nothing of what was taken out");
+}
+
 /// However often a subject is left and joined, the last word counts.
 pub async fn a_subject_can_be_left_and_joined_again_at_once(broker: &dyn ContractBroker) {
     let (listener, publisher) = (connected(broker).await, connected(broker).await);

@@ -49,14 +49,15 @@ struct State {
     attempts: u64,
     refusing: bool,
     drop_next: u64,
-    drop_if: Option<Filter>,
+    drop_if: Option<Filter<Outgoing>>,
+    reject_if: Option<Filter<Subject>>,
     delay: Duration,
     /// Deliveries under way, in order. Once there was a delay, all deliveries go through it, so that none overtakes
     /// another.
     line: Option<mpsc::Sender<Delivery>>,
 }
 
-type Filter = Box<dyn Fn(&Outgoing) -> bool + Send>;
+type Filter<T> = Box<dyn Fn(&T) -> bool + Send>;
 
 struct Delivery {
     due: Instant,
@@ -90,6 +91,11 @@ impl MemoryBroker {
     /// Accepts messages that fit and delivers them to nobody, until called again.
     pub fn drop_if(&self, fits: impl Fn(&Outgoing) -> bool + Send + 'static) {
         self.lock().drop_if = Some(Box::new(fits));
+    }
+
+    /// Refuses subscriptions to subjects that fit, until called again.
+    pub fn reject_if(&self, fits: impl Fn(&Subject) -> bool + Send + 'static) {
+        self.lock().reject_if = Some(Box::new(fits));
     }
 
     /// Delivers later by this much from now on, in order.
@@ -190,6 +196,11 @@ impl MemoryBroker {
         let mut state = self.lock();
         if !state.links.contains_key(&link) {
             return Err(gone());
+        }
+        if let Some(subject) =
+            subjects.iter().find(|subject| state.reject_if.as_ref().is_some_and(|fits| fits(subject)))
+        {
+            return Err(BusError::new(BusErrorKind::Rejected, format!("the memory broker refuses {subject}")));
         }
         for subject in subjects {
             let links = state.subjects.entry(subject.clone()).or_default();

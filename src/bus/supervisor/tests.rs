@@ -1,11 +1,16 @@
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::FutureExt;
+use tokio::sync::Semaphore;
 use tokio::time::{Instant, sleep, timeout};
 
-use crate::bus::memory::{MemoryBroker, Operation};
-use crate::bus::{BusError, BusErrorKind, BusEvent, BusState, MessageBus, Outgoing, Receipt, Subject, Subscription};
+use super::{Backend, Incoming, Link, Supervised};
+use crate::bus::memory::{MemoryBackend, MemoryBroker, MemoryLink, Operation};
+use crate::bus::{
+    BusError, BusErrorKind, BusEvent, BusState, Guarantees, MessageBus, Outgoing, Receipt, Subject, Subscription,
+};
 
 fn subject(name: &str) -> Subject {
     Subject::new(name).unwrap()
@@ -165,6 +170,176 @@ async fn nobody_is_told_resumed_before_every_barrier_has_landed() {
     for subscription in &mut subscriptions {
         assert_eq!(subscription.next().await, Some(BusEvent::Resumed));
     }
+}
+
+/// A broker that answers each request to subscribe when it is told to, and notes how much was asked for at once.
+#[derive(Debug, Clone)]
+struct Deliberate {
+    broker: MemoryBroker,
+    answers: Arc<Semaphore>,
+    asked: Arc<Mutex<Vec<usize>>>,
+}
+
+struct DeliberateLink(Deliberate, MemoryLink);
+
+impl Backend for Deliberate {
+    type Link = DeliberateLink;
+
+    fn guarantees(&self) -> Guarantees {
+        MemoryBackend::new(self.broker.clone()).guarantees()
+    }
+
+    async fn connect(&self, incoming: Incoming) -> Result<DeliberateLink, BusError> {
+        let link = MemoryBackend::new(self.broker.clone()).connect(incoming).await?;
+        Ok(DeliberateLink(self.clone(), link))
+    }
+}
+
+impl Link for DeliberateLink {
+    async fn subscribe(&self, subjects: &[Subject]) -> Result<(), BusError> {
+        self.0.asked.lock().unwrap().push(subjects.len());
+        self.0.answers.acquire().await.unwrap().forget();
+        self.1.subscribe(subjects).await
+    }
+
+    async fn unsubscribe(&self, subjects: &[Subject]) -> Result<(), BusError> {
+        self.1.unsubscribe(subjects).await
+    }
+
+    async fn publish(&self, batch: Vec<Outgoing>) -> Vec<Result<Receipt, BusError>> {
+        self.1.publish(batch).await
+    }
+
+    async fn ping(&self) -> Result<(), BusError> {
+        self.1.ping().await
+    }
+
+    async fn close(&self) -> Result<(), BusError> {
+        self.1.close().await
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn thousands_of_subjects_are_subscribed_a_thousand_at_a_time_and_resumed_follows_the_last() {
+    let broker = MemoryBroker::new();
+    broker.refuse(true);
+    let (answers, asked) = (Arc::new(Semaphore::new(0)), Arc::default());
+    let backend = Deliberate { broker: broker.clone(), answers: Arc::clone(&answers), asked: Arc::clone(&asked) };
+    let bus = Supervised::start(backend);
+    let mut subscription = bus.subscribe(&subject("first")).await.unwrap();
+    let subjects = subscription.subjects();
+    for n in 1..2500 {
+        subjects.add(&subject(&format!("u.{n}"))).await.unwrap();
+    }
+    assert_eq!(waiting(&mut subscription), Some(BusEvent::Lost));
+    broker.refuse(false);
+    for chunks in 1..=3 {
+        sleep(Duration::from_millis(1_500)).await;
+        assert_eq!(*asked.lock().unwrap(), [1000, 1000, 500][..chunks], "the next follows the answer to the last");
+        assert_eq!(waiting(&mut subscription), None);
+        assert!(!bus.state().borrow().is_connected());
+        answers.add_permits(1);
+    }
+    connected(&bus).await;
+    assert_eq!(broker.subjects(), 2500);
+    assert_eq!(subscription.next().await, Some(BusEvent::Resumed));
+    assert_eq!(waiting(&mut subscription), None, "it is said once");
+}
+
+#[tokio::test(start_paused = true)]
+async fn subjects_of_one_subscription_come_and_go_and_end_with_it() {
+    let broker = MemoryBroker::new();
+    let bus = broker.connect();
+    connected(&*bus).await;
+    let mut subscription = bus.subscribe(&subject("a")).await.unwrap();
+    let subjects = subscription.subjects();
+    subjects.add(&subject("b")).await.unwrap();
+    subjects.add(&subject("b")).await.unwrap();
+    for name in ["b", "a"] {
+        publish(&*bus, name).await.unwrap();
+        assert!(matches!(waiting(&mut subscription), Some(BusEvent::Message(_))));
+        assert_eq!(waiting(&mut subscription), None, "once");
+    }
+    // Another one of the same subject is another queue.
+    let mut other = bus.subscribe(&subject("b")).await.unwrap();
+    subjects.remove(&subject("b"));
+    publish(&*bus, "b").await.unwrap();
+    assert!(matches!(waiting(&mut other), Some(BusEvent::Message(_))));
+    assert_eq!(waiting(&mut subscription), None);
+    drop(other);
+    for n in 0..100 {
+        subjects.add(&subject(&format!("u.{n}"))).await.unwrap();
+    }
+    assert_eq!(broker.subjects(), 101);
+    drop(subscription);
+    let _control = bus.subscribe(&subject("control")).await.unwrap();
+    assert_eq!(broker.subjects(), 1);
+    assert_eq!(subjects.add(&subject("late")).await.unwrap_err().kind(), BusErrorKind::Closed);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_subject_that_is_taken_out_while_it_comes_and_added_again_is_there() {
+    let broker = MemoryBroker::new();
+    let bus = broker.connect();
+    connected(&*bus).await;
+    let mut subscription = bus.subscribe(&subject("a")).await.unwrap();
+    let subjects = subscription.subjects();
+    for _ in 0..3 {
+        broker.stall(Operation::Subscribe);
+        let barriers = [subjects.add(&subject("b")), {
+            subjects.remove(&subject("b"));
+            subjects.add(&subject("b"))
+        }];
+        sleep(Duration::from_secs(1)).await;
+        broker.resume();
+        for barrier in barriers {
+            barrier.await.unwrap();
+        }
+        publish(&*bus, "b").await.unwrap();
+        assert!(matches!(subscription.next().await, Some(BusEvent::Message(_))));
+        // And the end meets the next beginning.
+        broker.stall(Operation::Subscribe);
+        subjects.remove(&subject("b"));
+        sleep(Duration::from_secs(1)).await;
+        let barrier = subjects.add(&subject("b"));
+        broker.resume();
+        barrier.await.unwrap();
+        assert_eq!(broker.listeners(&subject("b")), 1);
+        subjects.remove(&subject("b"));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_subject_that_is_renewed_is_subscribed_though_the_broker_forgot_it() {
+    let broker = MemoryBroker::new();
+    let bus = broker.connect();
+    connected(&*bus).await;
+    let subscription = bus.subscribe(&subject("a")).await.unwrap();
+    broker.forget(&subject("a"));
+    subscription.subjects().add(&subject("a")).await.unwrap();
+    assert_eq!(broker.listeners(&subject("a")), 0, "nobody knows");
+    subscription.subjects().renew(&subject("a")).await.unwrap();
+    assert_eq!(broker.listeners(&subject("a")), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_subject_that_is_added_while_the_link_breaks_comes_with_resumed() {
+    let broker = MemoryBroker::new();
+    let bus = broker.connect();
+    connected(&*bus).await;
+    let mut subscription = bus.subscribe(&subject("a")).await.unwrap();
+    let subjects = subscription.subjects();
+    broker.stall(Operation::Subscribe);
+    let barrier = subjects.add(&subject("b"));
+    sleep(Duration::from_secs(1)).await;
+    broker.disconnect();
+    assert_eq!(barrier.await.unwrap_err().kind(), BusErrorKind::Disconnected);
+    assert_eq!(subscription.next().await, Some(BusEvent::Lost));
+    // Without a link there is nothing to wait for.
+    subjects.add(&subject("c")).await.unwrap();
+    broker.resume();
+    assert_eq!(subscription.next().await, Some(BusEvent::Resumed));
+    assert_eq!(broker.subjects(), 3);
 }
 
 #[tokio::test(start_paused = true)]

@@ -45,7 +45,7 @@ pub(super) async fn address(
     if core.subscriptions.per_user() {
         to_users_and_groups(entries, &places, &mut parcels);
     } else {
-        to_nodes(core, entries, &places, &mut parcels);
+        to_nodes(entries, &places, &mut parcels);
     }
     for notice in notices {
         let nodes: Vec<&NodeId> = match notice.to {
@@ -79,9 +79,8 @@ impl Places {
                 Audience::User(user) => users.push(user),
             }
         }
-        if core.subscriptions.per_user() {
-            users.extend(entries.iter().filter(|routed| is_move(&routed.entry)).map(|routed| routed.entry.from));
-        }
+        // Who joins or leaves may be on nodes where no other member is.
+        users.extend(entries.iter().filter(|routed| is_move(&routed.entry)).map(|routed| routed.entry.from));
         conversations.sort_unstable();
         conversations.dedup();
         let mut places = Self { conversations: HashMap::new(), users: HashMap::new() };
@@ -106,7 +105,7 @@ fn is_move(entry: &Entry) -> bool {
 }
 
 /// A packet per node names the users whom its entries are for.
-fn to_nodes(core: &Core, entries: Vec<Routed>, places: &Places, parcels: &mut HashMap<Destination, Parcel>) {
+fn to_nodes(entries: Vec<Routed>, places: &Places, parcels: &mut HashMap<Destination, Parcel>) {
     let mut send = |node: &NodeId, conversation, entry: &Entry, users: Vec<UserId>| {
         let to = if users.is_empty() { Recipients::Members } else { Recipients::Users(users) };
         let parcel = parcels.entry(Destination::Node(node.clone())).or_default();
@@ -119,11 +118,10 @@ fn to_nodes(core: &Core, entries: Vec<Routed>, places: &Places, parcels: &mut Ha
             send(&place.node, conversation, &entry, place.users.clone());
         }
         if entry.kind == MessageKind::Leave {
-            // Who left is no member any more, but their sessions are still in the timeline of whatever node they are
-            // on.
-            let elsewhere = |peer: &&NodeId| known.iter().all(|place| place.node != **peer);
-            for peer in core.lease.live_peers().iter().filter(elsewhere) {
-                send(peer, conversation, &entry, vec![entry.from]);
+            // Who left is no member any more, but their sessions are still in the timelines of their nodes.
+            let elsewhere = |home: &&NodeId| known.iter().all(|place| place.node != **home);
+            for home in places.users.get(&entry.from).into_iter().flatten().filter(elsewhere) {
+                send(home, conversation, &entry, vec![entry.from]);
             }
         }
     }

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::local::LocalSession;
 use super::mend::TO_THE_HEAD;
+use super::news::wrote;
 use super::timeline::{Entry, Release};
 use crate::model::store::{Range, StoreError};
 use crate::model::{ConversationId, Message, Seq};
@@ -80,7 +81,7 @@ async fn catch_up_one(
         let count = rows.len();
         let others = rows.iter().any(|message| !session.outbox.is_own(conversation, message.seq));
         if others && let Some(mut news) = core.timelines.take_news(conversation, session.number) {
-            news.head = rows[count - 1].seq;
+            rows.iter().for_each(|message| wrote(&mut news, session.user, message.from, message.seq));
             session.outbox.reply(&ServerFrame::Conversation(*news));
         }
         for message in rows {

@@ -14,6 +14,7 @@ mod gate;
 pub(crate) mod inbox;
 mod local;
 mod mend;
+mod news;
 mod notice;
 pub(crate) mod repair;
 pub(crate) mod router;

@@ -1,8 +1,8 @@
 //! The subjects that a node hears beside its inbox: one per user with sessions here, one per group with members here.
 //!
 //! Whoever needs a subject holds it. The first holder has it subscribed; when the last has let go it lingers for a
-//! while, so that a reconnect costs nothing. One task subscribes and unsubscribes, in the order in which it is asked to:
-//! else the end of an old session could come behind the beginning of the next one, whose user would be deaf.
+//! while, so that a reconnect costs nothing. One task subscribes and unsubscribes, in the order in which it is asked
+//! to: else the end of an old session could come behind the beginning of the next one, whose user would be deaf.
 //!
 //! A barrier is waited for by those who can wait, for a bounded time. Whoever goes on without it has the log looked at
 //! often until it has landed, and once more then. Without a connection there is no barrier: what was missed comes with
@@ -85,6 +85,8 @@ struct Joining {
     waiting: Vec<oneshot::Sender<()>>,
     /// Somebody has gone on without waiting.
     uncovered: bool,
+    /// The broker does not want it, so there is nothing to wait for.
+    refused: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -180,7 +182,8 @@ impl Subscriptions {
         let waiting: Vec<oneshot::Receiver<()>> = {
             let mut book = self.lock();
             let joining = |hold: &Hold| {
-                let joining = book.places.get_mut(&hold.address)?.joining.as_mut()?;
+                let joining =
+                    book.places.get_mut(&hold.address)?.joining.as_mut().filter(|joining| !joining.refused)?;
                 let (landed, waiting) = oneshot::channel();
                 joining.waiting.push(landed);
                 Some(waiting)
@@ -274,6 +277,7 @@ impl Subscriptions {
         let mut book = self.lock();
         let joining = book.places.get_mut(&address).and_then(|place| place.joining.as_mut());
         let Some(joining) = joining.filter(|joining| joining.attempt == attempt) else { return };
+        joining.refused = true;
         joining.waiting.drain(..).for_each(|landed| landed.send(()).unwrap_or(()));
         if !std::mem::replace(&mut joining.uncovered, true) {
             book.uncovered += 1;
@@ -296,7 +300,7 @@ impl Subscriptions {
 
 impl Joining {
     fn begin(attempt: u64, since: Millis) -> Self {
-        Self { attempt, since, waiting: Vec::new(), uncovered: false }
+        Self { attempt, since, waiting: Vec::new(), uncovered: false, refused: false }
     }
 }
 

@@ -8,6 +8,7 @@ use metrics::counter;
 use tokio::time::{Duration, Instant};
 
 use super::local::{LocalSession, SessionNumber};
+use super::news::{keep_up, wrote};
 use super::subscriptions::Hold;
 use crate::model::{ConversationId, Message, MessageKind, Seq, UserId};
 use crate::protocol::{ConversationView, ServerFrame};
@@ -152,10 +153,17 @@ impl Timeline {
         self.attached.iter().map(|other| &other.session)
     }
 
-    /// Returns those who get events that are not in the log: not whoever still has to be let in.
-    pub(super) fn listeners(&self) -> impl Iterator<Item = &Arc<LocalSession>> {
-        let let_in = |other: &&Attachment| other.buffer.is_none() || other.floor > 0;
-        self.attached.iter().filter(let_in).map(|other| &other.session)
+    /// Queues an event that is not in the log, for everybody but one user: not for whoever still has to be let in.
+    pub(super) fn event(&mut self, except: Option<UserId>, frame: &Bytes) {
+        for attachment in &mut self.attached {
+            if let Some(news) = &mut attachment.news {
+                keep_up(news, attachment.session.user, frame);
+            }
+            let is_let_in = attachment.buffer.is_none() || attachment.floor > 0;
+            if is_let_in && Some(attachment.session.user) != except {
+                attachment.session.event(frame);
+            }
+        }
     }
 
     /// Returns the last seq that was passed on, once the log was read.
@@ -185,7 +193,8 @@ impl Timeline {
         self.parked_since.is_some() || self.doubted
     }
 
-    /// Says that the log may go on behind the position. `false`: there is none yet, and it is remembered until there is.
+    /// Says that the log may go on behind the position. `false`: there is none yet, and it is remembered until there
+    /// is.
     pub(super) fn doubt(&mut self) -> bool {
         self.doubted = self.next.is_none();
         !self.doubted
@@ -344,6 +353,9 @@ impl Attachment {
             return;
         }
         let own = self.own.iter().position(|&own| own == seq).map(|at| self.own.swap_remove(at)).is_some();
+        if own && let Some(news) = &mut self.news {
+            wrote(news, self.session.user, self.session.user, seq);
+        }
         match &mut self.buffer {
             Some(buffer) if own => {
                 self.session.outbox.own_while_reading(conversation, seq);
@@ -357,7 +369,7 @@ impl Attachment {
 
     fn send(&mut self, conversation: ConversationId, seq: Seq, frame: Bytes) {
         if let Some(mut news) = self.news.take() {
-            news.head = seq;
+            keep_up(&mut news, self.session.user, &frame);
             self.session.outbox.reply(&ServerFrame::Conversation(*news));
         }
         self.session.outbox.message(conversation, seq, frame);

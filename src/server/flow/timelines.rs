@@ -162,9 +162,8 @@ impl Timelines {
 
     /// Queues an event for every session that listens to a timeline.
     pub(crate) fn event(&self, conversation: ConversationId, except: Option<UserId>, frame: &Bytes) {
-        if let Some(timeline) = self.shard(conversation).get(&conversation) {
-            let others = timeline.listeners().filter(|session| Some(session.user) != except);
-            others.for_each(|session| session.event(frame));
+        if let Some(timeline) = self.shard(conversation).get_mut(&conversation) {
+            timeline.event(except, frame);
         }
     }
 

@@ -1,4 +1,4 @@
-//! One TCP connection: bytes stop here.
+//! One connection: bytes stop here.
 //!
 //! One task owns the socket and does everything for it: it reads, runs at most one request that takes time, and writes.
 //! The reader never waits for the writer. An idle connection holds no buffer.
@@ -8,7 +8,7 @@ use std::collections::VecDeque;
 use std::io::{self, IoSlice};
 use std::sync::Arc;
 
-use bytes::{Buf, Bytes};
+use bytes::Buf;
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 use tokio::time::{Duration, sleep_until, timeout};
@@ -16,7 +16,8 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::task_tracker::TaskTrackerToken;
 
 use super::dialogue::Dialogue;
-use crate::protocol::{CloseReason, Codec, ErrorCode, Line, MAX_CLIENT_LINE, Malformed, Request};
+use super::framing::{Framing, Heard, Lines, Piece};
+use crate::protocol::CloseReason;
 use crate::server::core::Core;
 
 /// Read at once.
@@ -34,11 +35,22 @@ thread_local! {
     static SCRATCH: RefCell<Vec<u8>> = RefCell::new(vec![0; READ_BYTES]);
 }
 
-/// Serves a connection until either side closes it, or nobody has logged in when the node stops. The token is given
+/// Serves a TCP connection until either side closes it, or nobody has logged in when the node stops. The token is given
 /// back when nothing more is written.
 pub(super) async fn run(core: Arc<Core>, stream: TcpStream, stop: CancellationToken, serving: TaskTrackerToken) {
-    let (codec, unsent) = (Codec::new(MAX_CLIENT_LINE), VecDeque::new());
-    let connection = Connection { dialogue: Dialogue::new(core, stop), stream, codec, unsent, _serving: serving };
+    serve(core, stream, Lines::new(), stop, serving).await;
+}
+
+/// Serves a connection with any framing.
+pub(super) async fn serve<F: Framing>(
+    core: Arc<Core>,
+    stream: TcpStream,
+    framing: F,
+    stop: CancellationToken,
+    serving: TaskTrackerToken,
+) {
+    let (dialogue, unsent) = (Dialogue::new(core, stop), VecDeque::new());
+    let connection = Connection { dialogue, stream, framing, unsent, over: false, _serving: serving };
     if let Some(stream) = connection.serve().await {
         let_go(stream).await;
     }
@@ -65,11 +77,13 @@ async fn let_go(mut stream: TcpStream) {
     }
 }
 
-struct Connection {
+struct Connection<F> {
     dialogue: Dialogue,
     stream: TcpStream,
-    codec: Codec,
-    unsent: VecDeque<Bytes>,
+    framing: F,
+    unsent: VecDeque<Piece>,
+    /// The client has ended the connection, or made it unreadable.
+    over: bool,
     /// The last field: it is given back when the session is over.
     _serving: TaskTrackerToken,
 }
@@ -81,26 +95,26 @@ enum Woken {
     Time,
 }
 
-impl Connection {
+impl<F: Framing> Connection<F> {
     /// Runs until there is nothing more to do. Returns the stream when all of it was done, so that it can be closed in
     /// order; the session is over by then.
     async fn serve(mut self) -> Option<TcpStream> {
         loop {
-            self.take_lines();
+            self.take_frames();
             while self.dialogue.step() {
-                self.take_lines();
+                self.take_frames();
             }
             if self.write().is_err() {
                 return None;
             }
-            if self.dialogue.is_over(!self.unsent.is_empty()) {
+            if self.over || self.dialogue.is_over(self.has_unsent()) {
                 return Some(self.stream);
             }
             if self.dialogue.may_step() {
                 // Writing has made room for what had to wait, and nothing else would come back to it.
                 continue;
             }
-            let unsent = !self.unsent.is_empty();
+            let unsent = self.has_unsent();
             let (deadline, reads) = (self.dialogue.deadline(unsent), self.dialogue.reads());
             let outbox = Arc::clone(self.dialogue.outbox());
             let woken = tokio::select! {
@@ -127,17 +141,17 @@ impl Connection {
         }
     }
 
-    /// Takes lines out of the codec, as many as may wait.
-    fn take_lines(&mut self) {
+    /// Takes frames out of the bytes, as many as may wait.
+    fn take_frames(&mut self) {
         while self.dialogue.has_room() {
-            match self.codec.next_line() {
+            match self.framing.next() {
                 None => return,
-                Some(Line::Endless) => return self.dialogue.outbox().close(CloseReason::TooLarge, 0, None),
-                Some(Line::TooLong) => {
-                    let message = format!("a line is at most {MAX_CLIENT_LINE} bytes long with its newline");
-                    self.dialogue.offer(0, Err(Malformed::line(ErrorCode::TooLarge, message)));
+                Some(Heard::Frame(bytes, request)) => self.dialogue.offer(bytes, request),
+                Some(Heard::Endless) => return self.dialogue.outbox().close(CloseReason::TooLarge, 0, None),
+                Some(Heard::Over) => {
+                    self.over = true;
+                    return;
                 }
-                Some(Line::Frame(line)) => self.dialogue.offer(line.len(), Request::parse(&line)),
             }
         }
     }
@@ -146,7 +160,7 @@ impl Connection {
         let read = SCRATCH.with_borrow_mut(|scratch| {
             let read = self.stream.try_read(scratch);
             if let Ok(count) = read {
-                self.codec.extend(&scratch[..count]);
+                self.framing.extend(&scratch[..count]);
             }
             read
         });
@@ -162,9 +176,7 @@ impl Connection {
     /// Writes what is queued until the socket takes no more. Frames that wait together leave in one write.
     fn write(&mut self) -> io::Result<()> {
         loop {
-            if self.unsent.len() < WRITE_FRAMES {
-                self.dialogue.outbox().take(&mut self.unsent, WRITE_FRAMES, WRITE_BYTES);
-            }
+            self.fill();
             if self.unsent.is_empty() {
                 if self.unsent.capacity() > WRITE_FRAMES {
                     self.unsent = VecDeque::new();
@@ -174,15 +186,15 @@ impl Connection {
             }
             let mut slices = [IoSlice::new(&[]); WRITE_FRAMES];
             let count = self.unsent.len().min(WRITE_FRAMES);
-            for (slice, frame) in slices.iter_mut().zip(&self.unsent) {
-                *slice = IoSlice::new(frame);
+            for (slice, piece) in slices.iter_mut().zip(&self.unsent) {
+                *slice = IoSlice::new(&piece.bytes);
             }
             match self.stream.try_write_vectored(&slices[..count]) {
                 Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
                 Ok(written) => {
-                    self.dialogue.outbox().written(written);
+                    let paid = self.forget(written);
+                    self.dialogue.outbox().written(paid);
                     self.dialogue.written();
-                    self.forget(written);
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
                 Err(error) => return Err(error),
@@ -190,14 +202,41 @@ impl Connection {
         }
     }
 
-    fn forget(&mut self, mut written: usize) {
-        while let Some(frame) = self.unsent.front_mut() {
-            if frame.len() > written {
-                frame.advance(written);
-                return;
+    /// Takes what waits to be written, behind what is unsent.
+    fn fill(&mut self) {
+        let Self { dialogue, framing, unsent, .. } = self;
+        if unsent.len() >= WRITE_FRAMES {
+            return;
+        }
+        unsent.extend(framing.aside().map(Piece::aside));
+        let outbox = dialogue.outbox();
+        outbox.take_each(WRITE_FRAMES - unsent.len(), WRITE_BYTES, |frame| framing.wrap(frame, unsent));
+        if outbox.is_sealed()
+            && outbox.is_drained()
+            && let Some(reason) = outbox.closing()
+        {
+            unsent.extend(framing.farewell(reason).map(Piece::aside));
+        }
+    }
+
+    fn has_unsent(&self) -> bool {
+        !self.unsent.is_empty() || self.framing.owes_farewell() && self.dialogue.outbox().is_sealed()
+    }
+
+    /// Drops what is written, and returns what that pays back to the outbox.
+    fn forget(&mut self, mut written: usize) -> usize {
+        let mut paid = 0;
+        while let Some(piece) = self.unsent.front_mut() {
+            if piece.bytes.len() > written {
+                piece.bytes.advance(written);
+                let part = written.min(piece.owes);
+                piece.owes -= part;
+                return paid + part;
             }
-            written -= frame.len();
+            written -= piece.bytes.len();
+            paid += piece.owes;
             self.unsent.pop_front();
         }
+        paid
     }
 }

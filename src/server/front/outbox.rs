@@ -280,17 +280,18 @@ impl Outbox {
         self.lock().sealed
     }
 
-    /// Moves frames to the writer, at least one if there is any, at most `bytes` or `frames` of them. The writer calls
+    /// Hands frames to the writer, at least one if there is any, at most `bytes` or `frames` of them. The writer calls
     /// it until nothing comes.
-    pub(crate) fn take(&self, into: &mut VecDeque<Bytes>, frames: usize, bytes: usize) {
+    pub(super) fn take_each(&self, frames: usize, bytes: usize, mut give: impl FnMut(Bytes)) {
         let mut state = self.lock();
         state.told = false;
-        let mut taken = 0;
-        while into.len() < frames && (taken == 0 || taken < bytes) {
+        let (mut taken, mut count) = (0, 0);
+        while count < frames && (taken == 0 || taken < bytes) {
             match state.queue.pop_front() {
                 Some(Item::Reply(frame) | Item::Event(frame) | Item::Message { frame, .. }) => {
                     taken += frame.len();
-                    into.push_back(frame);
+                    count += 1;
+                    give(frame);
                 }
                 Some(Item::Own { .. }) => {}
                 None => break,
@@ -299,6 +300,12 @@ impl Outbox {
         if state.queue.is_empty() && state.queue.capacity() > 64 {
             state.queue = VecDeque::new();
         }
+    }
+
+    /// Moves frames into a queue that holds at most `frames` of them.
+    #[cfg(test)]
+    pub(crate) fn take(&self, into: &mut VecDeque<Bytes>, frames: usize, bytes: usize) {
+        self.take_each(frames.saturating_sub(into.len()), bytes, |frame| into.push_back(frame));
     }
 
     /// Notes that bytes taken earlier have been written.

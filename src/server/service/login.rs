@@ -93,7 +93,7 @@ pub(crate) async fn login(
     let committed = core.presence.arrive(user.id);
     // At the same time: neither can be missing once the log is read.
     let heard = core.subscriptions.user(user.id, core.lease.database_now());
-    let member = Member { core: Arc::clone(core), session, heard: heard };
+    let member = Member { core: Arc::clone(core), session, heard };
     gauge!(telemetry::SESSIONS).increment(1);
     // Whoever is not among the sessions that a stopping node sends away sees here that it stops.
     if core.lease.state() != NodeState::Ready {

@@ -61,6 +61,28 @@ async fn a_leave_reaches_the_sessions_of_the_leaver_where_no_member_is_left() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_leave_reaches_a_node_that_has_only_just_started() {
+    let cluster = Cluster::routed(ROUTING).await;
+    let a = cluster.node("node-a").await;
+    a.hears().await;
+    // From here on it learns of no other node.
+    let looks: Vec<_> = (0..20).map(|_| a.store.hold_before(Call::Nodes)).collect();
+    looks[0].reached().await;
+    let b = cluster.node("node-b").await;
+    b.hears().await;
+    let [alice, bob] = cluster.users(["alice", "bob"]).await;
+    let group = cluster.group(&[alice, bob]).await;
+    let (owner, mut leaver) = (Client::login(&a, alice).await, Client::login(&b, bob).await);
+    let begun = tokio::time::Instant::now();
+    let session = owner.member.as_ref().unwrap().session();
+    service::group_remove(&a.core, session, None, group, bob).await.unwrap();
+    assert_eq!(a.core.lease.live_peers(), []);
+    let left = |frame: &ServerFrame| matches!(frame, ServerFrame::Message(m) if m.kind == MessageKind::Leave);
+    leaver.until("the leave", |frames| frames.iter().any(left)).await;
+    assert!(begun.elapsed() < Duration::from_secs(1), "no audit was needed");
+}
+
+#[tokio::test(start_paused = true)]
 async fn members_that_are_too_many_to_name_are_put_into_a_timeline_all_the_same() {
     let cluster = Cluster::routed(ROUTING).await;
     let (a, b) = cluster.pair().await;

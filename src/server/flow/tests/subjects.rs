@@ -248,6 +248,51 @@ async fn sessions_whose_barrier_is_awaited_get_everything_through_the_log_in_tim
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_login_reads_nothing_of_a_group_before_the_node_hears_it() {
+    let cluster = Cluster::routed(ROUTING).await;
+    let (_a, b) = cluster.pair().await;
+    let [alice, bob] = cluster.users(["alice", "bob"]).await;
+    // The user is heard already.
+    let _device = Client::login(&b, bob).await;
+    let group = cluster.group(&[alice, bob]).await;
+    let reads = b.store.calls(Call::Memberships);
+    cluster.broker.stall(Operation::Subscribe);
+    let login = Client::new(&b, bob).begin_login();
+    eventually("it is on its way", || b.core.subscriptions.hears(Address::Group(group))).await;
+    sleep(Duration::from_millis(500)).await;
+    assert_eq!(b.store.calls(Call::Memberships), reads);
+    cluster.broker.resume();
+    login.await.unwrap();
+    assert_eq!(listeners(&cluster, &b, Address::Group(group)), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_group_that_nobody_here_listens_to_any_more_costs_no_look_into_the_log() {
+    let cluster = Cluster::routed(ROUTING).await;
+    let (a, b) = cluster.pair().await;
+    let c = cluster.node("node-c").await;
+    c.hears().await;
+    let [alice, bob, carol] = cluster.users(["alice", "bob", "carol"]).await;
+    let group = cluster.group(&[alice, bob, carol]).await;
+    let mut alice = Client::login(&a, alice).await;
+    let mut carol = Client::login(&c, carol).await;
+    // Somebody else is here, who could be a member.
+    let mut other = Client::login(&b, cluster.user("dave").await).await;
+    alice.sent("0", to(other.user), "hello").await;
+    other.hears("hello").await;
+    drop(Client::login(&b, bob).await);
+    eventually("nobody is", || b.core.timelines.position(group).is_none()).await;
+    assert_eq!(listeners(&cluster, &b, Address::Group(group)), 3, "its subject lingers");
+    let looks = b.store.calls(Call::MembershipsIn);
+    alice.sent("1", at(group), "to those who are there").await;
+    carol.hears("to those who are there").await;
+    // It has heard that when it hears this.
+    alice.sent("2", to(other.user), "end").await;
+    other.hears("end").await;
+    assert_eq!(b.store.calls(Call::MembershipsIn), looks);
+}
+
+#[tokio::test(start_paused = true)]
 async fn one_more_sweep_follows_a_barrier_that_was_not_waited_for() {
     let cluster = Cluster::routed(ROUTING).await;
     let (_a, b) = cluster.pair().await;
@@ -286,6 +331,33 @@ async fn a_login_that_gave_the_barrier_up_and_reads_slowly_misses_nothing() {
     let mut bob = login.await.unwrap();
     bob.hears("between").await;
     assert!(begun.elapsed() < Duration::from_secs(10), "an audit found it: {:?}", begun.elapsed());
+    drop(looks);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_subject_that_the_broker_refuses_holds_nobody_up_and_is_asked_for_again() {
+    let cluster = Cluster::routed(ROUTING).await;
+    let (a, b) = cluster.pair().await;
+    let [alice, bob] = cluster.users(["alice", "bob"]).await;
+    let conversation = cluster.direct(alice, bob).await;
+    let mut alice = Client::login(&a, alice).await;
+    let refused = b.core.subject_of(Address::User(bob));
+    cluster.broker.reject_if(move |subject| *subject == refused);
+    let begun = Instant::now();
+    let mut bob = Client::login(&b, bob).await;
+    assert!(begun.elapsed() < Duration::from_secs(1), "{:?}", begun.elapsed());
+    sleep(Duration::from_secs(10)).await;
+    assert_eq!(listeners(&cluster, &b, Address::User(bob.user)), 0);
+    cluster.write(conversation, alice.user, MessageKind::Text, "refused").await;
+    let written = Instant::now();
+    bob.hears("refused").await;
+    assert!(written.elapsed() < Duration::from_secs(1), "{:?}", written.elapsed());
+    cluster.broker.reject_if(|_| false);
+    sleep(Duration::from_millis(1_100)).await;
+    assert!(!b.core.subscriptions.uncovered());
+    let looks = no_looks(&b).await;
+    alice.sent("1", to(bob.user), "heard").await;
+    bob.hears("heard").await;
     drop(looks);
 }
 
@@ -358,7 +430,9 @@ async fn what_is_said_before_the_barrier_of_a_joined_group_lands_is_read_from_th
     let begun = Instant::now();
     let told = |frame: &ServerFrame| matches!(frame, ServerFrame::Conversation(view) if view.conversation == group);
     device.until("the conversation", |frames| frames.iter().any(told)).await;
-    eventually("it has caught up", || b.core.timelines.position(group).is_some()).await;
+    cluster.write(group, alice, MessageKind::Text, "read while it catches up").await;
+    device.hears("read while it catches up").await;
+    sleep(Duration::from_millis(10)).await;
     b.core.repairs.swept(b.core.lease.database_now()).await;
     cluster.write(group, alice, MessageKind::Text, "welcome").await;
     cluster.broker.resume();
