@@ -47,6 +47,8 @@ pub const AUDIT_REPAIRED: &str = "switchboard_audit_repaired_total";
 pub const ENTRIES_PRUNED: &str = "switchboard_entries_pruned_total";
 /// Whether the bus is connected.
 pub const BUS_CONNECTED: &str = "switchboard_bus_connected";
+/// Subjects of users and groups that the node hears on the bus.
+pub const BUS_SUBJECTS: &str = "switchboard_bus_subjects";
 /// Messages that a subscription dropped because its reader did not keep up.
 pub const BUS_DROPPED: &str = "switchboard_bus_dropped_messages_total";
 
@@ -181,6 +183,7 @@ fn describe() {
     describe_counter!(AUDIT_REPAIRED, Unit::Count, "Conversations that only the audit found behind the log");
     describe_counter!(ENTRIES_PRUNED, Unit::Count, "Entries deleted because they were older than the log keeps them");
     describe_gauge!(BUS_CONNECTED, Unit::Count, "1 while the bus is connected, else 0");
+    describe_gauge!(BUS_SUBJECTS, Unit::Count, "Subjects of users and groups that the node hears on the bus");
     describe_counter!(BUS_DROPPED, Unit::Count, "Messages dropped because a subscription's reader did not keep up");
 }
 

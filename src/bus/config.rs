@@ -1,17 +1,26 @@
 //! `[bus]`: which broker carries messages between nodes, and where it is.
 
 use std::fmt;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::{Claim, Guarantees};
+
+/// Subjects that nobody needs cost the broker memory.
+const LONGEST_LINGER: Duration = Duration::from_secs(3600);
+
 /// `[bus]`: the broker between the nodes.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct BusConfig {
     /// Which broker. Only its own section below is used.
     pub kind: BusKind,
     /// How subjects are laid out.
     pub routing: Routing,
+    /// How long the subject of a user or a group stays subscribed on a node when the last session there has gone.
+    #[serde(with = "crate::duration")]
+    pub unsubscribe_after: Duration,
     /// Redis pub/sub.
     pub redis: RedisConfig,
     /// RabbitMQ.
@@ -51,13 +60,24 @@ pub enum BusKind {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Routing {
-    /// What suits the broker: one inbox per node.
+    /// What suits the broker.
     #[default]
     Auto,
-    /// A subject per user.
+    /// A subject per user, and one per group.
     PerUser,
     /// One inbox per node.
     PerNode,
+}
+
+impl Routing {
+    /// Tells whether users and groups have subjects of their own, on a bus that guarantees this.
+    pub fn is_per_user(self, guarantees: &Guarantees) -> bool {
+        match self {
+            Routing::Auto => guarantees.per_user_subjects == Claim::Yes,
+            Routing::PerUser => true,
+            Routing::PerNode => false,
+        }
+    }
 }
 
 /// `[bus.redis]`
@@ -112,9 +132,9 @@ impl BusConfig {
     /// Checks what can be checked without a broker. Returns (key, what is allowed).
     pub fn validate(&self) -> Vec<(&'static str, String)> {
         let mut problems = Vec::new();
-        if self.routing == Routing::PerUser {
-            let text = "\"per_user\" does not exist in this version; write \"per_node\" or \"auto\"";
-            problems.push(("routing", text.to_owned()));
+        if self.unsubscribe_after > LONGEST_LINGER {
+            let given = humantime::format_duration(self.unsubscribe_after);
+            problems.push(("unsubscribe_after", format!("must be at most 1h, not {given}")));
         }
         problems.extend(match self.kind {
             BusKind::Memory => None,
@@ -150,6 +170,22 @@ impl BusKind {
 impl fmt::Display for BusKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.name())
+    }
+}
+
+impl Default for BusConfig {
+    fn default() -> Self {
+        Self {
+            kind: BusKind::default(),
+            routing: Routing::default(),
+            unsubscribe_after: Duration::from_secs(10),
+            redis: RedisConfig::default(),
+            rabbitmq: RabbitmqConfig::default(),
+            kafka: KafkaConfig::default(),
+            activemq: ActivemqConfig::default(),
+            mqtt: MqttConfig::default(),
+            nats: NatsConfig::default(),
+        }
     }
 }
 
@@ -237,6 +273,8 @@ impl fmt::Debug for BrokerUrl {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::bus::memory::{MemoryBackend, MemoryBroker};
+    use crate::bus::supervisor::Backend;
 
     fn parse(toml: &str) -> Result<BusConfig, toml::de::Error> {
         toml::from_str(toml)
@@ -268,10 +306,20 @@ mod tests {
     }
 
     #[test]
-    fn per_user_routing_is_refused_with_what_to_write_instead() {
-        let problems = parse("routing = \"per_user\"").unwrap().validate();
-        assert_eq!(problems[0].0, "routing");
-        assert!(problems[0].1.contains("per_node"), "{problems:?}");
+    fn routing_by_itself_is_what_the_bus_can_afford() {
+        let backend = MemoryBackend::new(MemoryBroker::new());
+        let mut guarantees = backend.guarantees();
+        for (claim, per_user) in [(Claim::Yes, true), (Claim::No, false), (Claim::NotApplicable, false)] {
+            guarantees.per_user_subjects = claim;
+            assert_eq!(Routing::Auto.is_per_user(&guarantees), per_user);
+            assert!(Routing::PerUser.is_per_user(&guarantees) && !Routing::PerNode.is_per_user(&guarantees));
+        }
+    }
+
+    #[test]
+    fn subjects_may_not_linger_for_ever() {
+        assert_eq!(parse("unsubscribe_after = \"0s\"").unwrap().validate(), []);
+        assert_eq!(parse("unsubscribe_after = \"61m\"").unwrap().validate()[0].0, "unsubscribe_after");
     }
 
     #[test]

@@ -30,7 +30,7 @@ pub use connect::{backends, connect};
 pub use error::{BusError, BusErrorKind};
 pub use guarantees::{Claim, Guarantees};
 pub use subject::{InvalidSubject, MAX_SUBJECT_BYTES, Subject};
-pub use subscription::{BusEvent, Subscription};
+pub use subscription::{BusEvent, Subjects, Subscription};
 pub use supervisor::Supervised;
 
 /// A broker, or something that behaves like one.
@@ -48,7 +48,9 @@ pub trait MessageBus: Debug + Send + Sync + 'static {
 
     /// Subscribes to a subject. Returns once a publish from anywhere will arrive, or at once with a subscription whose
     /// first event is [`BusEvent::Lost`] while the bus is not connected; `Resumed` follows when it is effective.
-    /// Dropping the subscription unsubscribes. Several subscriptions of one subject each get every message.
+    /// Dropping the subscription unsubscribes. Several subscriptions of one subject each get every message. One that is
+    /// to hear thousands of subjects begins with one of them and adds the others through
+    /// [`Subscription::subjects`].
     ///
     /// [`BusErrorKind::Disconnected`]: the connection broke while the call waited; nothing is left subscribed, call
     /// again. [`BusErrorKind::Rejected`]: the broker refuses this subject. Cancel-safe: a dropped future leaves nothing

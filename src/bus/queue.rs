@@ -1,6 +1,7 @@
 //! The queue between a backend's receive path and one subscriber.
 
 use std::collections::VecDeque;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
@@ -21,6 +22,8 @@ pub(super) const QUEUE_MESSAGES: usize = 4096;
 pub(super) struct Queue {
     inner: Mutex<Inner>,
     filled: Notify,
+    shared: AtomicBool,
+    abandoned: AtomicBool,
 }
 
 #[derive(Debug)]
@@ -52,7 +55,25 @@ impl Queue {
                 dropped: 0,
             }),
             filled: Notify::new(),
+            shared: AtomicBool::new(false),
+            abandoned: AtomicBool::new(false),
         }
+    }
+
+    /// Notes that more than one subject fills it.
+    pub(super) fn share(&self) {
+        self.shared.store(true, Ordering::Relaxed);
+    }
+
+    /// Notes that nobody reads it any more. Tells whether more than one subject fills it.
+    pub(super) fn abandon(&self) -> bool {
+        self.abandoned.store(true, Ordering::Relaxed);
+        self.shared.load(Ordering::Relaxed)
+    }
+
+    /// Tells whether nobody reads it any more.
+    pub(super) fn is_abandoned(&self) -> bool {
+        self.abandoned.load(Ordering::Relaxed)
     }
 
     /// Adds a message, or drops and counts it. Tells whether this drop began an overflow. Never blocks for longer than

@@ -4,11 +4,12 @@ mod bus;
 mod database;
 mod files;
 mod finding;
-mod http;
 mod ports;
+mod reachable;
 
 use super::{CliError, Globals};
 use crate::config::Config;
+use crate::edge::page;
 use finding::Finding;
 
 /// Checks what a node needs: config, database, bus, ports and limits
@@ -73,8 +74,8 @@ fn verdict(findings: &[Finding]) -> Result<(), CliError> {
 }
 
 async fn live(config: &Config) -> Result<(), CliError> {
-    let address = http::reachable(config.listen.http);
-    match http::get(address, "/livez").await {
+    let address = reachable::reachable(config.listen.http);
+    match page::get(address, "/livez").await {
         Ok(answer) if answer.status == 200 => {
             say(&Finding::ok("node", format!("answers /livez on {address}")));
             Ok(())

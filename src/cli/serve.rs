@@ -47,6 +47,8 @@ pub async fn run(args: Args, globals: &Globals) -> Result<(), CliError> {
         .auth(config.auth)
         .chat(config.chat)
         .limits(config.limits)
+        .routing(config.bus.routing)
+        .unsubscribe_after(config.bus.unsubscribe_after)
         .retain_days(config.store.retain_days)
         .start()
         .await?;

@@ -99,6 +99,8 @@ async fn start(
         .auth(config.auth.clone())
         .chat(config.chat.clone())
         .limits(config.limits.clone())
+        .routing(config.bus.routing)
+        .unsubscribe_after(config.bus.unsubscribe_after)
         .retain_days(config.store.retain_days);
     Ok(node.start().await?)
 }

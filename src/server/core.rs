@@ -5,7 +5,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::cluster::{Announcer, Health, Lease, PresenceBook};
 use super::config::LimitsConfig;
-use super::flow::{Appender, CommitGate, Locals, Origin, Repairs, Router, SessionNumber, Timelines};
+use super::flow::{
+    Address, Appender, CommitGate, Locals, Origin, Repairs, Router, SessionNumber, Subscriptions, Timelines,
+};
 use super::service::{Cursors, LogReader, Passwords, Tokens};
 use crate::bus::{MessageBus, Subject};
 use crate::model::NodeId;
@@ -28,6 +30,7 @@ pub(crate) struct Core {
     pub(crate) announcer: Announcer,
     pub(crate) health: Health,
     pub(crate) locals: Locals,
+    pub(crate) subscriptions: Arc<Subscriptions>,
     pub(crate) timelines: Timelines,
     pub(crate) commits: CommitGate,
     pub(crate) repairs: Repairs,
@@ -44,6 +47,16 @@ impl Core {
     /// Returns the subject on which a node hears the others.
     pub(crate) fn inbox_of(&self, node: &NodeId) -> Subject {
         Subject::new(&format!("{}.n.{node}", self.subject_prefix)).expect("checked when the node was built")
+    }
+
+    /// Returns the subject of an address.
+    pub(crate) fn subject_of(&self, address: Address) -> Subject {
+        let text = match address {
+            Address::Inbox => return self.inbox_of(&self.node),
+            Address::User(user) => format!("{}.u.{user}", self.subject_prefix),
+            Address::Group(group) => format!("{}.g.{group}", self.subject_prefix),
+        };
+        Subject::new(&text).expect("the prefix was checked when the node was built, and ids are short")
     }
 
     /// Returns what a packet of this moment says of its origin.

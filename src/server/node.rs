@@ -15,11 +15,11 @@ use tokio_util::task::TaskTracker;
 use super::cluster::{self, Announcer, ClaimError, Health, PresenceBook};
 use super::config::{AuthConfig, ChatConfig, ClusterConfig, LimitsConfig, ListenConfig, NodeConfig};
 use super::core::Core;
-use super::flow::{self, Appender, CommitGate, Locals, Post, Repairs, Router, Timelines, Work};
+use super::flow::{self, Appender, CommitGate, Locals, Post, Repairs, Router, Subscriptions, Timelines, Work};
 use super::front;
 use super::http::{self, WebSockets};
 use super::service::{self, Cursors, LogReader, Passwords, Tokens};
-use crate::bus::{BusError, BusErrorKind, MessageBus, Subject, Subscription};
+use crate::bus::{BusConfig, BusError, BusErrorKind, MessageBus, Routing, Subject, Subscription};
 use crate::model::store::{NodeState, Store};
 
 /// How long each phase of stopping may take.
@@ -35,6 +35,8 @@ pub struct NodeBuilder {
     auth: AuthConfig,
     chat: ChatConfig,
     limits: LimitsConfig,
+    routing: Routing,
+    unsubscribe_after: Duration,
     retain_days: u32,
     store: Arc<dyn Store>,
     bus: Arc<dyn MessageBus>,
@@ -104,6 +106,8 @@ impl NodeBuilder {
             auth: AuthConfig::default(),
             chat: ChatConfig::default(),
             limits: LimitsConfig::default(),
+            routing: Routing::default(),
+            unsubscribe_after: BusConfig::default().unsubscribe_after,
             retain_days: 0,
             store,
             bus,
@@ -152,6 +156,18 @@ impl NodeBuilder {
         self
     }
 
+    /// Sets how messages are addressed; the same on all nodes of a cluster.
+    pub fn routing(mut self, routing: Routing) -> Self {
+        self.routing = routing;
+        self
+    }
+
+    /// Sets how long the subject of a user or a group stays subscribed when the last session here has gone.
+    pub fn unsubscribe_after(mut self, linger: Duration) -> Self {
+        self.unsubscribe_after = linger;
+        self
+    }
+
     /// Starts the node: takes its ports and its row, subscribes its inbox, and is ready. A bus that is away is no
     /// error: the node starts degraded.
     pub async fn start(self) -> Result<Node, StartError> {
@@ -170,6 +186,7 @@ impl NodeBuilder {
         tasks.spawn(flow::appender::run(same(), posts, stop()));
         let quit_router = CancellationToken::new();
         let router = tokio::spawn(flow::router::run(same(), work, quit_router.clone()));
+        tasks.spawn(flow::subscriptions::run(same(), inbox.subjects(), stop()));
         tasks.spawn(flow::inbox::run(same(), inbox, stop()));
         tasks.spawn(flow::repair::run(same(), stop()));
         tasks.spawn(cluster::run_presence(same(), stop()));
@@ -190,7 +207,7 @@ impl NodeBuilder {
 
     /// Takes the node's row and subscribes its inbox. Nothing runs yet.
     pub(super) async fn assemble(self, tcp: &str, http: &str) -> Result<Parts, StartError> {
-        let Self { node, cluster, auth, chat, limits, store, bus, .. } = self;
+        let Self { node, cluster, auth, chat, limits, routing, unsubscribe_after, store, bus, .. } = self;
         let passwords = Passwords::new(&auth).map_err(StartError::Config)?;
         let meta = store.meta().clone();
         let subject_prefix = format!("{}.{}", cluster.name, meta.cluster_id);
@@ -200,6 +217,7 @@ impl NodeBuilder {
         let inbox = subscribe(&*bus, &subject).await?;
         let health = Health::new(bus.state().borrow().is_connected(), lease.started_at());
         let ((appender, posts), (router, work)) = (Appender::new(), Router::new());
+        let subscriptions = Subscriptions::new(routing.is_per_user(&bus.guarantees()), unsubscribe_after);
         let core = Arc::new(Core {
             node: node.id,
             cluster_id: meta.cluster_id.clone(),
@@ -215,6 +233,7 @@ impl NodeBuilder {
             announcer: Announcer::default(),
             health,
             locals: Locals::default(),
+            subscriptions,
             timelines: Timelines::new(),
             commits: CommitGate::default(),
             repairs: Repairs::default(),

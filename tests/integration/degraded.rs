@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use serde_json::{Value, json};
+use switchboard::bus::Routing;
 use switchboard::bus::memory::Operation;
 
 use crate::harness::cluster::{Bus, Cluster, Settings, run};
@@ -170,8 +171,10 @@ async fn a_node_starts_without_its_broker(cluster: &mut Cluster) {
     converse(&mut alice, &mut bob, "with").await;
 }
 
-async fn in_memory(case: impl AsyncFnOnce(&mut Cluster)) {
-    run(Bus::Memory, Settings::default(), case).await;
+/// Runs a case in both routings at once.
+async fn in_memory(case: impl AsyncFn(&mut Cluster)) {
+    let routed = |routing| run(Bus::Memory, Settings { routing, ..Settings::default() }, &case);
+    tokio::join!(routed(Routing::PerUser), routed(Routing::PerNode));
 }
 
 /// Loses the packets that a rule picks by their number, from 0, and counts all of them.

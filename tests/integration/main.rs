@@ -11,6 +11,8 @@ mod chat;
 mod config;
 mod containers;
 mod degraded;
+#[cfg(feature = "redis")]
+mod following;
 mod groups;
 mod harness;
 mod keys;
@@ -26,4 +28,6 @@ mod resume;
 mod serve;
 mod slow_reader;
 mod store;
+#[cfg(feature = "redis")]
+mod subjects;
 mod wire;

@@ -19,11 +19,11 @@ use crate::protocol::Password;
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum Fault {
     None,
-    /// Tells user 2 nothing of seq 10.
+    /// Tells user 2 nothing of the text `10`.
     Lose,
-    /// Tells user 2 of seq 10 twice.
+    /// Tells user 2 of the text `10` twice.
     Repeat,
-    /// Tells user 2 of seq 10 after seq 11.
+    /// Tells user 2 of the text `10` after `11`.
     Swap,
     /// Stores the fifth text and drops the connection it came by instead of acknowledging it.
     Break,
@@ -174,9 +174,10 @@ impl Relay {
 
     /// Tells everybody but the sender.
     fn pass_on(&self, state: &mut State, sender: u64, seq: u64) {
-        let line = line_of(&state.entries[seq as usize - 1]);
+        let entry = &state.entries[seq as usize - 1];
+        let (line, body) = (line_of(entry), entry["body"].as_str().unwrap().to_owned());
         for (&receiver, session) in state.sessions.iter().filter(|(receiver, _)| **receiver != sender) {
-            let wrong = receiver == 2 && seq == 10;
+            let wrong = receiver == 2 && body == "10";
             match self.fault {
                 Fault::Lose if wrong => {}
                 Fault::Swap if wrong => state.held = Some(line.clone()),
@@ -187,7 +188,7 @@ impl Relay {
             if wrong && self.fault == Fault::Repeat {
                 session.try_send(line.clone()).ok();
             }
-            if let Some(held) = state.held.take_if(|_| receiver == 2 && seq == 11) {
+            if let Some(held) = state.held.take_if(|_| receiver == 2 && body == "11") {
                 session.try_send(held).ok();
             }
         }
@@ -207,7 +208,7 @@ fn line_of(entry: &Value) -> String {
     entry.to_string().replacen('{', "{\"type\":\"message\",", 1)
 }
 
-/// A log in which the users 1, 2 and 3 speak, and user 1 the texts that land on seqs 10 and 11.
+/// A log in which the users 1, 2 and 3 speak, user 1 the texts `10` and `11`.
 fn log() -> Script {
     let mut log = String::from("[10:00] <one> 3\n[10:00] <two> 4\n[10:00] <three> 5\n");
     for seq in 6..40 {
@@ -261,7 +262,7 @@ async fn a_log_reaches_everybody_once_and_in_order() {
 async fn a_relay_that_loses_is_found_out() {
     let report = run(Fault::Lose).await;
     assert_eq!((findings(&report), report.is_clean()), ([1, 0, 0], false), "{report}");
-    assert!(report.to_string().contains("lost: receiver two, conversation 1, seq 10,"), "{report}");
+    assert!(report.to_string().contains("lost: receiver two, conversation 1, seq "), "{report}");
 }
 
 #[tokio::test]

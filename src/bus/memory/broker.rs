@@ -142,6 +142,16 @@ impl MemoryBroker {
         self.lock().subjects.len()
     }
 
+    /// Counts the connections that are subscribed to a subject.
+    pub fn listeners(&self, subject: &Subject) -> usize {
+        self.lock().subjects.get(subject).map_or(0, Vec::len)
+    }
+
+    /// Forgets who is subscribed to a subject, without a word to anybody.
+    pub fn forget(&self, subject: &Subject) {
+        self.lock().subjects.remove(subject);
+    }
+
     /// Waits for as long as an operation is stalled.
     pub(super) async fn ready(&self, operation: Operation) {
         if !self.inner.stalled.borrow().contains(&operation) {

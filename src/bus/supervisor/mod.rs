@@ -21,10 +21,9 @@ use tokio_util::task::TaskTracker;
 
 use super::{BusError, BusErrorKind, BusState, Guarantees, MessageBus, Outgoing, Receipt, Subject, Subscription};
 use owner::Owner;
-use table::closed;
 
 pub use backend::{Backend, Incoming, Link};
-pub(super) use table::Table;
+pub(super) use table::{Barrier, Table, closed};
 
 /// How long the broker may take to answer a publish while it answers pings.
 const PUBLISH_DEADLINE: Duration = Duration::from_secs(5);

@@ -11,7 +11,7 @@ use crate::bus::queue::Queue;
 use crate::bus::{BusError, BusErrorKind, Subject, Subscription};
 
 /// The answer to a `subscribe` that waits for its barrier.
-pub(super) type Barrier = oneshot::Receiver<Result<(), BusError>>;
+pub(in crate::bus) type Barrier = oneshot::Receiver<Result<(), BusError>>;
 
 /// The subjects of one bus. Written by subscribers and the owner task, read by the receive path.
 ///
@@ -42,6 +42,8 @@ struct Route {
     waiting: Vec<oneshot::Sender<Result<(), BusError>>>,
     stage: Stage,
     in_todo: bool,
+    /// It is to be subscribed anew, though it is effective.
+    renew: bool,
 }
 
 /// Where a subject stands on the current link.
@@ -78,42 +80,58 @@ impl Table {
 
     /// Adds a subscriber. While connected there may be a barrier to wait for; else its first event is `Lost`.
     pub(super) fn add(self: &Arc<Self>, subject: &Subject) -> Result<(Subscription, Option<Barrier>), BusError> {
-        let mut guard = self.write();
-        let inner = &mut *guard;
+        let mut inner = self.write();
         if inner.closed {
             return Err(closed());
         }
         let queue = Arc::new(Queue::new(inner.connected));
-        let route = inner.routes.entry(subject.clone()).or_insert_with(Route::new);
-        route.queues.push(Arc::clone(&queue));
-        let barrier = (inner.connected && route.stage != Stage::Effective).then(|| {
-            let (answer, barrier) = oneshot::channel();
-            route.waiting.push(answer);
-            barrier
-        });
-        if inner.link.is_some() && route.stage == Stage::Absent {
-            route.enlist(subject, &mut inner.todo);
-            self.changed.notify_one();
-        }
-        drop(guard);
+        let barrier = inner.join(subject, &queue);
+        drop(inner);
+        self.changed.notify_one();
         Ok((Subscription::new(subject.clone(), queue, Arc::clone(self)), barrier))
     }
 
-    /// Removes a subscriber.
+    /// Adds a subscriber to one more subject. While connected there may be a barrier to wait for; else the subject is
+    /// effective with the next `Resumed`.
+    pub(in crate::bus) fn join(&self, subject: &Subject, queue: &Arc<Queue>) -> Result<Option<Barrier>, BusError> {
+        let mut inner = self.write();
+        if inner.closed || queue.is_abandoned() {
+            return Err(closed());
+        }
+        queue.share();
+        let barrier = inner.join(subject, queue);
+        drop(inner);
+        self.changed.notify_one();
+        Ok(barrier)
+    }
+
+    /// Has a subject of a subscriber subscribed anew.
+    pub(in crate::bus) fn renew(&self, subject: &Subject, queue: &Arc<Queue>) -> Result<Option<Barrier>, BusError> {
+        if let Some(route) = self.write().routes.get_mut(subject).filter(|route| route.stage == Stage::Effective) {
+            route.renew = true;
+        }
+        self.join(subject, queue)
+    }
+
+    /// Removes a subscriber from a subject.
     pub(in crate::bus) fn release(&self, subject: &Subject, queue: &Arc<Queue>) {
-        let mut guard = self.write();
-        let inner = &mut *guard;
-        let Some(route) = inner.routes.get_mut(subject) else { return };
-        route.queues.retain(|other| !Arc::ptr_eq(other, queue));
-        if !route.queues.is_empty() {
-            return;
+        self.write().leave(subject, queue);
+        self.changed.notify_one();
+    }
+
+    /// Removes a subscriber from everything. Only one that has shared its queue among subjects costs a walk.
+    pub(in crate::bus) fn release_all(&self, first: &Subject, queue: &Arc<Queue>) {
+        let mut inner = self.write();
+        // From here on no subject is added.
+        if queue.abandon() {
+            let has = |(_, route): &(&Subject, &Route)| route.queues.iter().any(|other| Arc::ptr_eq(other, queue));
+            let subjects: Vec<Subject> = inner.routes.iter().filter(has).map(|(subject, _)| subject.clone()).collect();
+            subjects.iter().for_each(|subject| inner.leave(subject, queue));
+        } else {
+            inner.leave(first, queue);
         }
-        if route.stage == Stage::Effective {
-            route.enlist(subject, &mut inner.todo);
-            self.changed.notify_one();
-        } else if route.is_garbage() {
-            inner.routes.remove(subject);
-        }
+        drop(inner);
+        self.changed.notify_one();
     }
 
     /// Hands a message of a link to its subscribers; one of an earlier link is ignored.
@@ -152,13 +170,14 @@ impl Table {
             let Some(subject) = inner.todo.pop_front() else { break };
             let Some(route) = inner.routes.get_mut(&subject) else { continue };
             route.in_todo = false;
-            match (route.stage, route.queues.is_empty()) {
+            let unwanted = route.queues.is_empty();
+            match (route.stage, unwanted) {
                 (Stage::Absent, false) => {
                     route.stage = Stage::Joining;
                     work.subscribe.push(subject);
                 }
-                (Stage::Effective, true) => {
-                    route.stage = Stage::Leaving;
+                (Stage::Effective, _) if unwanted || route.renew => {
+                    (route.stage, route.renew) = (Stage::Leaving, false);
                     work.unsubscribe.push(subject);
                 }
                 (Stage::Absent, true) => {
@@ -236,7 +255,7 @@ impl Table {
         inner.todo.clear();
         inner.routes.retain(|_, route| {
             route.stage = Stage::Absent;
-            route.in_todo = false;
+            (route.in_todo, route.renew) = (false, false);
             route.answer(|| Err(BusError::new(BusErrorKind::Disconnected, "the bus was lost while subscribing")));
             route.queues.iter().for_each(|queue| queue.link_lost());
             !route.is_garbage()
@@ -268,9 +287,42 @@ impl Table {
     }
 }
 
+impl Inner {
+    fn join(&mut self, subject: &Subject, queue: &Arc<Queue>) -> Option<Barrier> {
+        let route = self.routes.entry(subject.clone()).or_insert_with(Route::new);
+        if !route.queues.iter().any(|other| Arc::ptr_eq(other, queue)) {
+            route.queues.push(Arc::clone(queue));
+        }
+        let behind = route.stage != Stage::Effective || route.renew;
+        if self.link.is_some() && (route.stage == Stage::Absent || route.renew) {
+            route.enlist(subject, &mut self.todo);
+        }
+        (self.connected && behind).then(|| {
+            let (answer, barrier) = oneshot::channel();
+            route.waiting.push(answer);
+            barrier
+        })
+    }
+
+    fn leave(&mut self, subject: &Subject, queue: &Arc<Queue>) {
+        let Some(route) = self.routes.get_mut(subject) else { return };
+        route.queues.retain(|other| !Arc::ptr_eq(other, queue));
+        if !route.queues.is_empty() {
+            return;
+        }
+        if route.stage == Stage::Effective {
+            route.enlist(subject, &mut self.todo);
+        } else if route.is_garbage() {
+            self.routes.remove(subject);
+        }
+    }
+}
+
 impl Route {
     fn new() -> Self {
-        Self { queues: Vec::new(), waiting: Vec::new(), stage: Stage::Absent, in_todo: false }
+        // Nearly always there is one.
+        let queues = Vec::with_capacity(1);
+        Self { queues, waiting: Vec::new(), stage: Stage::Absent, in_todo: false, renew: false }
     }
 
     fn enlist(&mut self, subject: &Subject, todo: &mut VecDeque<Subject>) {
@@ -294,7 +346,7 @@ impl Route {
 }
 
 /// The error after `close`.
-pub(super) fn closed() -> BusError {
+pub(in crate::bus) fn closed() -> BusError {
     BusError::new(BusErrorKind::Closed, "the bus is closed")
 }
 

@@ -8,8 +8,9 @@ use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 use super::finding::Finding;
-use super::http::{get, reachable};
+use super::reachable::reachable;
 use crate::config::Config;
+use crate::edge::page::get;
 use crate::protocol::{Request, RequestBody, ServerFrame};
 
 /// How long a node may take to answer.

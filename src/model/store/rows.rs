@@ -1,4 +1,4 @@
-use crate::model::{ConversationId, Key, Message, MessageKind, Millis, NodeId, Seq, UserId};
+use crate::model::{ConversationId, ConversationKind, Key, Message, MessageKind, Millis, NodeId, Seq, UserId};
 
 /// The identity of a cluster, made once by the first migration.
 #[derive(Clone)]
@@ -147,6 +147,8 @@ pub enum Outcome {
 pub struct Presence {
     /// The conversation.
     pub conversation: ConversationId,
+    /// What it is.
+    pub kind: ConversationKind,
     /// A node that holds sessions of its members.
     pub node: NodeId,
     /// Those members, ascending; empty when they are many.
@@ -158,6 +160,8 @@ pub struct Presence {
 pub struct Head {
     /// The conversation.
     pub conversation: ConversationId,
+    /// What it is.
+    pub kind: ConversationKind,
     /// Its last seq.
     pub head: Seq,
 }

@@ -295,7 +295,7 @@ async fn look(core: &Core, neighbours: &mut Neighbours) -> Result<(), StoreError
     let (now, rows) = core.store.nodes().await?;
     core.lease.clock.set(now);
     let mut live = Vec::new();
-    let mut degraded = !core.health.bus_ok();
+    let mut degraded = !core.health.bus_ok() || core.subscriptions.uncovered();
     for row in rows.into_iter().filter(|row| row.node != core.node) {
         let held = !matches!(row.state, NodeState::Stopped | NodeState::Expired);
         if held && row.lease_until < now {

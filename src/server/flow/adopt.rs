@@ -39,6 +39,11 @@ pub(super) async fn adopt(core: &Core, newcomers: &HashMap<ConversationId, Newco
                 session.outbox.fall_behind(conversation, from);
             }
         }
+        if membership.kind == ConversationKind::Group
+            && let Some(hold) = core.subscriptions.group(conversation, core.lease.database_now())
+        {
+            core.timelines.keep(conversation, hold);
+        }
     }
     // Read again now that they are attached: the head gives a new timeline its position, and whoever left meanwhile
     // goes.

@@ -3,6 +3,7 @@
 
 use std::collections::{HashMap, HashSet};
 
+use super::subscriptions::Address;
 use super::sweep::{Sweeper, behind};
 use crate::model::store::{Head, StoreError, User};
 use crate::model::{ConversationId, UserId};
@@ -32,7 +33,11 @@ pub(super) async fn audit(core: &Core, sweeper: &mut Sweeper) -> Result<(), Stor
         for (user, head) in &listed {
             let (listing, lacking) = core.locals.lacking(*user, head.conversation);
             if listing + lacking > 0 {
-                missing += lacking as u64;
+                if lacking > 0 {
+                    missing += lacking as u64;
+                    let address = if core.subscriptions.per_user() { Address::User(*user) } else { Address::Inbox };
+                    core.subscriptions.renew(address, core.lease.database_now());
+                }
                 core.repairs.adopt_users(head.conversation, [*user]);
             }
         }

@@ -2,7 +2,8 @@
 //!
 //! ```text
 //! packet   = version:u8 kind:u8 cluster:[u8;16] epoch:u64 sent_at:i64 trace:u64 node:str8 body
-//! messages = entry*           entry = conversation:u64 seq:u64 from:u64 kind:u8 users:u16 u64* length:u32 frame
+//! messages = entry*           entry = conversation:u64 seq:u64 from:u64 kind:u8 to length:u32 frame
+//! to       = users:u16 u64*   no users: whoever is a member; 65535 and none: whoever listens already
 //! notices  = notice*          notice = audience:u8 id:u64 except:u64 told:u8 value:u64 length:u32 frame
 //! sweep    = since:i64
 //! ```
@@ -54,10 +55,23 @@ pub(crate) struct Delivery {
     pub(crate) conversation: ConversationId,
     /// The entry.
     pub(crate) entry: Entry,
-    /// The users with sessions on the receiving node; empty when they are many. They matter only where the conversation
-    /// has no timeline.
-    pub(crate) users: Vec<UserId>,
+    /// For whom.
+    pub(crate) to: Recipients,
 }
+
+/// For whom an entry is on the receiving node. It matters only where the conversation has no timeline, or a new one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Recipients {
+    /// These users; at least one, and few.
+    Users(Vec<UserId>),
+    /// Every member with a session there.
+    Members,
+    /// Nobody but the sessions in the timeline: who is new to the conversation hears of it otherwise.
+    Listeners,
+}
+
+/// Stands for the number of users where there are only listeners.
+const LISTENERS: u16 = u16::MAX;
 
 /// Says why bytes are no packet.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -94,8 +108,11 @@ impl Packet {
         out.freeze()
     }
 
-    /// Reads a packet. Frames share the payload's memory.
-    pub(crate) fn decode(mut bytes: Bytes) -> Result<(Origin, Self), Malformed> {
+    /// Reads a packet, unless its origin says that it is not wanted. Frames share the payload's memory.
+    pub(crate) fn decode(
+        mut bytes: Bytes,
+        wanted: impl FnOnce(&Origin) -> bool,
+    ) -> Result<(Origin, Option<Self>), Malformed> {
         let version = bytes.try_get_u8().map_err(|_| Malformed::Field("empty"))?;
         if version != VERSION {
             return Err(Malformed::Version(version));
@@ -108,6 +125,10 @@ impl Packet {
         let trace = bytes.try_get_u64().map_err(short)?;
         let length = bytes.try_get_u8().map_err(short)?;
         let node = NodeId::new(&text(&mut bytes, length.into())?).map_err(|_| Malformed::Field("node"))?;
+        let origin = Origin { cluster, node, epoch, sent_at, trace };
+        if !wanted(&origin) {
+            return Ok((origin, None));
+        }
         let packet = match kind {
             1 => {
                 let mut deliveries = Vec::new();
@@ -126,7 +147,7 @@ impl Packet {
             3 => Self::Sweep { since: bytes.try_get_i64().map_err(short)? },
             _ => return Err(Malformed::Field("kind")),
         };
-        Ok((Origin { cluster, node, epoch, sent_at, trace }, packet))
+        Ok((origin, Some(packet)))
     }
 
     fn body_bytes(&self) -> usize {
@@ -141,7 +162,7 @@ impl Packet {
 impl Delivery {
     /// Returns how many bytes it takes in a packet.
     pub(crate) fn bytes(&self) -> usize {
-        31 + self.users.len() * 8 + self.entry.frame.len()
+        31 + self.to.users().len() * 8 + self.entry.frame.len()
     }
 
     fn encode(&self, out: &mut BytesMut) {
@@ -153,8 +174,8 @@ impl Delivery {
             MessageKind::Join => 1,
             MessageKind::Leave => 2,
         });
-        out.put_u16(self.users.len() as u16);
-        self.users.iter().for_each(|user| out.put_u64(user.get()));
+        out.put_u16(if self.to == Recipients::Listeners { LISTENERS } else { self.to.users().len() as u16 });
+        self.to.users().iter().for_each(|user| out.put_u64(user.get()));
         out.put_u32(self.entry.frame.len() as u32);
         out.put_slice(&self.entry.frame);
     }
@@ -170,12 +191,22 @@ impl Delivery {
             2 => MessageKind::Leave,
             _ => return Err(Malformed::Field("message kind")),
         };
-        let count = usize::from(bytes.try_get_u16().map_err(short)?);
-        if bytes.remaining() < count * 8 {
-            return Err(Malformed::Field("cut short"));
+        let to = match bytes.try_get_u16().map_err(short)? {
+            0 => Recipients::Members,
+            LISTENERS => Recipients::Listeners,
+            count if bytes.remaining() < usize::from(count) * 8 => return Err(Malformed::Field("cut short")),
+            count => Recipients::Users((0..count).map(|_| user(bytes)).collect::<Result<_, _>>()?),
+        };
+        Ok(Self { conversation, entry: Entry { seq, from, kind, frame: frame(bytes)? }, to })
+    }
+}
+
+impl Recipients {
+    fn users(&self) -> &[UserId] {
+        match self {
+            Self::Users(users) => users,
+            Self::Members | Self::Listeners => &[],
         }
-        let users = (0..count).map(|_| user(bytes)).collect::<Result<_, _>>()?;
-        Ok(Self { conversation, entry: Entry { seq, from, kind, frame: frame(bytes)? }, users })
     }
 }
 
@@ -261,7 +292,7 @@ mod tests {
     }
 
     fn messages() -> Packet {
-        let delivery = |seq, users: &[u64]| Delivery {
+        let delivery = |seq, to| Delivery {
             conversation: ConversationId::new(3).unwrap(),
             entry: Entry {
                 seq,
@@ -269,9 +300,11 @@ mod tests {
                 kind: MessageKind::Leave,
                 frame: Bytes::from_static(b"{}\n"),
             },
-            users: users.iter().map(|&user| UserId::new(user).unwrap()).collect(),
+            to,
         };
-        Packet::Messages(vec![delivery(1, &[4, 5]), delivery(2, &[])])
+        let users = [4, 5].map(|user| UserId::new(user).unwrap()).to_vec();
+        let to = [Recipients::Users(users), Recipients::Members, Recipients::Listeners];
+        Packet::Messages((1..).zip(to).map(|(seq, to)| delivery(seq, to)).collect())
     }
 
     fn notices() -> Packet {
@@ -289,9 +322,10 @@ mod tests {
     fn a_packet_survives_the_bus() {
         for packet in [messages(), Packet::Sweep { since: 42 }, notices()] {
             let bytes = packet.encode(&origin());
-            let (read_origin, read) = Packet::decode(bytes.clone()).unwrap();
+            let (read_origin, read) = Packet::decode(bytes.clone(), |_| true).unwrap();
             assert_eq!(read_origin, origin());
-            assert_eq!(read.encode(&origin()), bytes);
+            assert_eq!(read.unwrap().encode(&origin()), bytes);
+            assert!(matches!(Packet::decode(bytes, |read| *read != origin()), Ok((_, None))));
         }
     }
 
@@ -299,10 +333,10 @@ mod tests {
     fn every_prefix_of_a_packet_is_refused_or_shorter() {
         let bytes = messages().encode(&origin());
         for length in 0..bytes.len() {
-            if let Ok((_, Packet::Messages(deliveries))) = Packet::decode(bytes.slice(..length)) {
-                assert!(deliveries.len() < 2);
+            if let Ok((_, Some(Packet::Messages(deliveries)))) = Packet::decode(bytes.slice(..length), |_| true) {
+                assert!(deliveries.len() < 3);
             }
         }
-        assert_eq!(Packet::decode(Bytes::from_static(&[2, 1])).unwrap_err(), Malformed::Version(2));
+        assert_eq!(Packet::decode(Bytes::from_static(&[2, 1]), |_| true).unwrap_err(), Malformed::Version(2));
     }
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use metrics::counter;
 use tokio_util::sync::CancellationToken;
 
-use super::envelope::{Delivery, Packet};
+use super::envelope::{Delivery, Origin, Packet, Recipients};
 use super::timelines::Fed;
 use crate::bus::{BusEvent, Subscription};
 use crate::model::{Millis, UserId};
@@ -39,14 +39,19 @@ pub(crate) async fn run(core: Arc<Core>, mut inbox: Subscription, stop: Cancella
 }
 
 fn receive(core: &Core, payload: bytes::Bytes) {
-    match Packet::decode(payload) {
-        Ok((origin, _)) if origin.cluster != core.cluster_id => counter!(telemetry::ENVELOPES_MALFORMED).increment(1),
-        Ok((_, Packet::Messages(deliveries))) => deliveries.into_iter().for_each(|delivery| deliver(core, delivery)),
-        Ok((_, Packet::Notices(notices))) => notices.iter().for_each(|notice| notice.deliver(core, None)),
-        Ok((origin, Packet::Sweep { since })) => {
+    // On the subjects of its users and groups a node hears itself, too.
+    let own = |origin: &Origin| origin.node == core.node && origin.epoch == core.lease.epoch();
+    match Packet::decode(payload, |origin| origin.cluster == core.cluster_id && !own(origin)) {
+        Ok((_, Some(Packet::Messages(deliveries)))) => {
+            deliveries.into_iter().for_each(|delivery| deliver(core, delivery));
+        }
+        Ok((_, Some(Packet::Notices(notices)))) => notices.iter().for_each(|notice| notice.deliver(core, None)),
+        Ok((origin, Some(Packet::Sweep { since }))) => {
             tracing::debug!(peer = %origin.node, since, "a peer asks for a sweep");
             core.repairs.sweep(since);
         }
+        Ok((origin, None)) if own(&origin) => {}
+        Ok((_, None)) => counter!(telemetry::ENVELOPES_MALFORMED).increment(1),
         Err(error) => {
             counter!(telemetry::ENVELOPES_MALFORMED).increment(1);
             tracing::warn!(%error, "an envelope could not be read, sweeping instead");
@@ -56,14 +61,17 @@ fn receive(core: &Core, payload: bytes::Bytes) {
 }
 
 fn deliver(core: &Core, delivery: Delivery) {
-    let Delivery { conversation, entry, users } = delivery;
+    let Delivery { conversation, entry, to } = delivery;
     let born = entry.seq == 1;
-    match core.timelines.feed(conversation, entry, None) {
-        Fed::Unknown if users.is_empty() => core.repairs.adopt_anybody(conversation),
-        Fed::Unknown => core.repairs.adopt_users(conversation, here(core, users)),
-        Fed::Taken { joined, parked, .. } => {
+    match (core.timelines.feed(conversation, entry, None), to) {
+        (Fed::Unknown, Recipients::Listeners) => {}
+        (Fed::Unknown, Recipients::Members) => core.repairs.adopt_anybody(conversation),
+        (Fed::Unknown, Recipients::Users(users)) => core.repairs.adopt_users(conversation, here(core, users)),
+        (Fed::Taken { joined, parked, .. }, to) => {
             core.repairs.adopt_users(conversation, here(core, joined));
-            if born {
+            if let Recipients::Users(users) = to
+                && born
+            {
                 // Whoever logged in just now has made the timeline of a conversation that is new to the others.
                 core.repairs.adopt_users(conversation, here(core, users));
             }

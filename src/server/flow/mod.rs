@@ -4,6 +4,7 @@
 //! State comes first: a message is answered and passed on only after its transaction has committed. Everything behind
 //! the commit may fail; the repair task makes it good from the log.
 
+mod addressing;
 mod adopt;
 pub(crate) mod appender;
 mod audit;
@@ -17,6 +18,7 @@ mod news;
 mod notice;
 pub(crate) mod repair;
 pub(crate) mod router;
+pub(crate) mod subscriptions;
 mod sweep;
 #[cfg(test)]
 mod tests;
@@ -31,5 +33,6 @@ pub(crate) use local::{LocalSession, Locals, SessionNumber};
 pub(crate) use notice::{Audience, Notice, Told, notify};
 pub(crate) use repair::Repairs;
 pub(crate) use router::{Router, Work};
+pub(crate) use subscriptions::{Address, Hold, Subscriptions};
 pub(crate) use timeline::{Entry, Release};
 pub(crate) use timelines::Timelines;

@@ -1,6 +1,5 @@
 //! One task that brings what was committed here to the nodes that have sessions for it, in commit order.
 
-use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
@@ -9,12 +8,12 @@ use tokio::sync::mpsc;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
-use super::envelope::{Delivery, Packet};
-use super::notice::{Audience, Notice};
+use super::addressing::address;
+use super::envelope::Packet;
+use super::notice::Notice;
 use super::timeline::Entry;
 use crate::bus::{Claim, Outgoing};
-use crate::model::store::Presence;
-use crate::model::{ConversationId, MessageKind, Millis, NodeId, UserId};
+use crate::model::{ConversationId, Millis};
 use crate::server::core::Core;
 use crate::telemetry;
 
@@ -161,79 +160,31 @@ pub(crate) async fn run(core: Arc<Core>, mut work: mpsc::Receiver<Work>, stop: C
 }
 
 async fn route(core: &Core, entries: Vec<Routed>, notices: Vec<Notice>) -> Result<(), String> {
-    let mut conversations: Vec<ConversationId> = entries.iter().map(|routed| routed.conversation).collect();
-    let mut users = Vec::new();
-    for notice in &notices {
-        match notice.to {
-            Audience::Conversation(conversation, _) => conversations.push(conversation),
-            Audience::User(user) => users.push(user),
-        }
-    }
-    // Who left is no member any more, but their sessions are still in the timelines of their nodes.
-    users.extend(entries.iter().filter(|routed| is_leave(&routed.entry)).map(|routed| routed.entry.from));
-    conversations.sort_unstable();
-    conversations.dedup();
-    let presence =
-        core.store.presence(&conversations, &core.node).await.map_err(|error| format!("presence: {error}"))?;
-    let mut places: HashMap<ConversationId, Vec<Presence>> = HashMap::new();
-    for place in presence {
-        places.entry(place.conversation).or_default().push(place);
-    }
-    let mut homes: HashMap<UserId, Vec<NodeId>> = HashMap::new();
-    for (user, node) in core.store.whereabouts(&users).await.map_err(|error| format!("whereabouts: {error}"))? {
-        if node != core.node {
-            homes.entry(user).or_default().push(node);
-        }
-    }
-    let mut packets: HashMap<NodeId, Packing> = HashMap::new();
-    for Routed { conversation, entry } in entries {
-        let known = places.get(&conversation).map_or(&[][..], Vec::as_slice);
-        for place in known {
-            packets.entry(place.node.clone()).or_default().delivery(conversation, entry.clone(), place.users.clone());
-        }
-        if is_leave(&entry) {
-            let elsewhere = |home: &&NodeId| known.iter().all(|place| place.node != **home);
-            for home in homes.get(&entry.from).into_iter().flatten().filter(elsewhere) {
-                packets.entry(home.clone()).or_default().delivery(conversation, entry.clone(), vec![entry.from]);
-            }
-        }
-    }
-    for notice in notices {
-        let nodes: Vec<&NodeId> = match notice.to {
-            Audience::Conversation(id, _) => places.get(&id).into_iter().flatten().map(|place| &place.node).collect(),
-            Audience::User(user) => homes.get(&user).into_iter().flatten().collect(),
-        };
-        for node in nodes {
-            packets.entry(node.clone()).or_default().notices.push(notice.clone());
-        }
-    }
+    let parcels = address(core, entries, notices).await.map_err(|error| format!("presence: {error}"))?;
     let limit = MAX_PACKET.min(core.bus.guarantees().max_payload);
-    let mut outgoing = Vec::new();
-    for (node, packing) in packets {
-        let subject = core.inbox_of(&node);
-        let payloads = packing.packets(limit).into_iter().map(|packet| packet.encode(&core.origin()));
-        outgoing.extend(payloads.map(|payload| Outgoing { subject: subject.clone(), payload }));
+    let mut letters = Vec::new();
+    for (subject, parcel) in parcels {
+        let listeners = parcel.listeners as u64;
+        let payloads = parcel.packets(limit).into_iter().map(|packet| packet.encode(&core.origin()));
+        letters.extend(payloads.map(|payload| (Outgoing { subject: subject.clone(), payload }, listeners)));
     }
-    publish(core, outgoing).await
+    publish(core, letters).await
 }
 
-fn is_leave(entry: &Entry) -> bool {
-    entry.kind == MessageKind::Leave
-}
-
-/// Publishes and takes anything but a delivery for a failure.
-async fn publish(core: &Core, outgoing: Vec<Outgoing>) -> Result<(), String> {
-    if outgoing.is_empty() {
+/// Publishes and takes anything but a delivery to so many nodes for a failure.
+async fn publish(core: &Core, letters: Vec<(Outgoing, u64)>) -> Result<(), String> {
+    if letters.is_empty() {
         return Ok(());
     }
-    counter!(telemetry::ENVELOPES_PUBLISHED).increment(outgoing.len() as u64);
+    counter!(telemetry::ENVELOPES_PUBLISHED).increment(letters.len() as u64);
+    let (outgoing, listeners): (Vec<Outgoing>, Vec<u64>) = letters.into_iter().unzip();
     let results = timeout(PUBLISH_WITHIN, core.bus.publish(outgoing)).await;
     let results = results.map_err(|_| format!("not accepted within {PUBLISH_WITHIN:?}"))?;
     let counts = core.bus.guarantees().counts_receivers == Claim::Yes;
-    for result in results {
+    for (result, wanted) in results.into_iter().zip(listeners) {
         match result {
-            Ok(receipt) if counts && receipt.receivers == Some(0) => {
-                return Err("nobody listens to the inbox".to_owned());
+            Ok(receipt) if counts && receipt.receivers.is_some_and(|receivers| receivers < wanted) => {
+                return Err("fewer nodes listen than have recipients".to_owned());
             }
             Ok(_) => {}
             Err(error) => return Err(error.to_string()),
@@ -247,43 +198,8 @@ async fn ask_peers_to_sweep(core: &Core, since: Millis) {
     let payload = Packet::Sweep { since }.encode(&core.origin());
     let peers = core.lease.live_peers();
     let subjects = peers.iter().map(|peer| core.inbox_of(peer));
-    let outgoing = subjects.map(|subject| Outgoing { subject, payload: payload.clone() }).collect();
-    if let Err(why) = publish(core, outgoing).await {
+    let letters = subjects.map(|subject| (Outgoing { subject, payload: payload.clone() }, 1)).collect();
+    if let Err(why) = publish(core, letters).await {
         tracing::debug!(why, "peers could not be asked to sweep through the bus");
-    }
-}
-
-/// What goes to one node.
-#[derive(Debug, Default)]
-struct Packing {
-    deliveries: Vec<Delivery>,
-    notices: Vec<Notice>,
-}
-
-impl Packing {
-    fn delivery(&mut self, conversation: ConversationId, entry: Entry, users: Vec<UserId>) {
-        self.deliveries.push(Delivery { conversation, entry, users });
-    }
-
-    /// Cuts into packets of at most `limit` bytes (a single larger delivery goes alone).
-    fn packets(self, limit: usize) -> Vec<Packet> {
-        let mut packets = Vec::new();
-        let mut batch = Vec::new();
-        let mut bytes = 0;
-        for delivery in self.deliveries {
-            if !batch.is_empty() && bytes + delivery.bytes() > limit {
-                packets.push(Packet::Messages(std::mem::take(&mut batch)));
-                bytes = 0;
-            }
-            bytes += delivery.bytes();
-            batch.push(delivery);
-        }
-        if !batch.is_empty() {
-            packets.push(Packet::Messages(batch));
-        }
-        for chunk in self.notices.chunks(256) {
-            packets.push(Packet::Notices(chunk.to_vec()));
-        }
-        packets
     }
 }

@@ -3,9 +3,10 @@
 use metrics::counter;
 use tokio::time::{Duration, Instant};
 
+use super::subscriptions::Address;
 use super::timelines::MAX_PATIENCE;
 use crate::model::store::{Head, StoreError};
-use crate::model::{ConversationId, Millis, Seq};
+use crate::model::{ConversationId, ConversationKind, Millis, Seq};
 use crate::server::core::Core;
 use crate::telemetry;
 
@@ -98,8 +99,21 @@ impl Sweeper {
             tracing::warn!(conversations = lost.len(), "an audit found messages that nothing else had brought");
             counter!(telemetry::AUDIT_REPAIRED).increment(lost.len() as u64);
         }
-        lost.iter().for_each(|suspect| core.timelines.due(suspect.conversation));
+        for suspect in &lost {
+            core.timelines.due(suspect.conversation);
+            renew_subjects(core, suspect);
+        }
     }
+}
+
+/// Has the subjects subscribed anew on which a conversation should have been heard.
+fn renew_subjects(core: &Core, suspect: &Head) {
+    let addresses = match suspect.kind {
+        _ if !core.subscriptions.per_user() => vec![Address::Inbox],
+        ConversationKind::Group => vec![Address::Group(suspect.conversation)],
+        ConversationKind::Direct => core.timelines.users(suspect.conversation).into_iter().map(Address::User).collect(),
+    };
+    addresses.into_iter().for_each(|address| core.subscriptions.renew(address, core.lease.database_now()));
 }
 
 /// Returns the heads that their timelines have not reached. Closes the sessions of timelines that are further: their
@@ -113,7 +127,9 @@ pub(super) async fn behind(core: &Core, heads: &[Head]) -> Result<Vec<Head>, Sto
         match core.timelines.position(head.conversation) {
             Some(position) if position < head.head => behind.push(head),
             Some(position) if position > head.head => ahead.push((head.conversation, position)),
-            _ => {}
+            Some(_) => {}
+            // A login may be about to begin it with what it read before.
+            None => core.timelines.due(head.conversation),
         }
     }
     if !ahead.is_empty() {

@@ -9,6 +9,7 @@ use tokio::time::{Duration, Instant};
 
 use super::local::{LocalSession, SessionNumber};
 use super::news::{keep_up, wrote};
+use super::subscriptions::Hold;
 use crate::model::{ConversationId, Message, MessageKind, Seq, UserId};
 use crate::protocol::{ConversationView, ServerFrame};
 use crate::telemetry;
@@ -77,6 +78,10 @@ pub(super) struct Timeline {
     parked: BTreeMap<Seq, Entry>,
     parked_bytes: usize,
     parked_since: Option<Instant>,
+    /// Something may have been missed before there was a position.
+    doubted: bool,
+    /// Keeps a group's subject subscribed.
+    hold: Option<Hold>,
 }
 
 #[derive(Debug)]
@@ -185,7 +190,18 @@ impl Timeline {
             buffer.from.get_or_insert(next);
         }
         // Whatever has waited may be above the head, or was dropped since there was too much of it.
-        self.parked_since.is_some()
+        self.parked_since.is_some() || self.doubted
+    }
+
+    /// Says that the log may go on behind the position. `false`: there is none yet, and it is remembered until there is.
+    pub(super) fn doubt(&mut self) -> bool {
+        self.doubted = self.next.is_none();
+        !self.doubted
+    }
+
+    /// Keeps a group's subject subscribed for as long as the timeline lives.
+    pub(super) fn keep(&mut self, hold: Hold) {
+        self.hold.get_or_insert(hold);
     }
 
     /// Notes that everything up to the head was fetched just now. What waits still waits for what is on its way, for as

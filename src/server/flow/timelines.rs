@@ -9,6 +9,7 @@ use bytes::Bytes;
 use tokio::time::Instant;
 
 use super::local::{LocalSession, SessionNumber};
+use super::subscriptions::Hold;
 use super::timeline::{Entry, Passed, Release, Timeline};
 use crate::model::{ConversationId, Seq, UserId};
 use crate::protocol::{CloseReason, ConversationView};
@@ -175,10 +176,33 @@ impl Timelines {
 
     /// Makes a session live that has been given everything up to `floor` from the log.
     pub(crate) fn release(&self, conversation: ConversationId, number: SessionNumber, floor: Seq) -> Release {
-        match self.shard(conversation).get_mut(&conversation) {
-            Some(timeline) => timeline.release(conversation, number, floor),
-            None => Release::Gone,
+        let mut shard = self.shard(conversation);
+        let Some(timeline) = shard.get_mut(&conversation) else { return Release::Gone };
+        let hole = timeline.position().is_none() && timeline.begin(floor);
+        let release = timeline.release(conversation, number, floor);
+        drop(shard);
+        if hole {
+            self.due(conversation);
         }
+        release
+    }
+
+    /// Keeps a group's subject subscribed for as long as its timeline lives; without one it is let go.
+    pub(crate) fn keep(&self, conversation: ConversationId, hold: Hold) {
+        hold.settle();
+        if let Some(timeline) = self.shard(conversation).get_mut(&conversation) {
+            timeline.keep(hold);
+        }
+    }
+
+    /// Returns the users with sessions in a timeline.
+    pub(super) fn users(&self, conversation: ConversationId) -> Vec<UserId> {
+        let shard = self.shard(conversation);
+        let sessions = shard.get(&conversation).into_iter().flat_map(Timeline::sessions);
+        let mut users: Vec<UserId> = sessions.map(|session| session.user).collect();
+        users.sort_unstable();
+        users.dedup();
+        users
     }
 
     /// Takes what a session is to be told before its first message from the log.
@@ -201,9 +225,12 @@ impl Timelines {
         shard.get(&conversation).is_some_and(|timeline| timeline.sessions().any(|session| session.user == user))
     }
 
-    /// Says that a conversation's log goes on behind its timeline's position: it is fetched with the next holes.
+    /// Says that a conversation's log may go on behind its timeline's position: it is fetched with the next holes, or
+    /// once the timeline has a position. A timeline that is not there yet will begin with the log.
     pub(crate) fn due(&self, conversation: ConversationId) {
-        self.holes().due.insert(conversation);
+        if self.shard(conversation).get_mut(&conversation).is_some_and(Timeline::doubt) {
+            self.holes().due.insert(conversation);
+        }
     }
 
     /// Notes that a conversation was just fetched up to its head.

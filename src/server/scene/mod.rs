@@ -5,7 +5,7 @@ mod client;
 mod store;
 
 pub(crate) use client::{Client, PATIENCE};
-pub(crate) use store::{Call, ScriptedStore};
+pub(crate) use store::{Call, Held, ScriptedStore};
 
 use std::sync::Arc;
 
@@ -18,6 +18,7 @@ use super::core::Core;
 use super::flow;
 use super::node::{NodeBuilder, Parts};
 use super::service;
+use crate::bus::Routing;
 use crate::bus::memory::MemoryBroker;
 use crate::model::store::{Append, NodeState, Outcome, Store, open};
 use crate::model::{ConversationId, Key, MessageKind, Name, NodeId, Seq, UserId};
@@ -26,6 +27,7 @@ use crate::model::{ConversationId, Key, MessageKind, Name, NodeId, Seq, UserId};
 pub(crate) struct Cluster {
     pub(crate) log: Arc<dyn Store>,
     pub(crate) broker: MemoryBroker,
+    routing: Routing,
 }
 
 /// A node without sockets.
@@ -39,7 +41,11 @@ pub(crate) struct Host {
 
 impl Cluster {
     pub(crate) async fn new() -> Self {
-        Self { log: open("memory:").await.unwrap(), broker: MemoryBroker::new() }
+        Self::routed(Routing::Auto).await
+    }
+
+    pub(crate) async fn routed(routing: Routing) -> Self {
+        Self { log: open("memory:").await.unwrap(), broker: MemoryBroker::new(), routing }
     }
 
     pub(crate) async fn node(&self, id: &str) -> Host {
@@ -51,14 +57,17 @@ impl Cluster {
         let bus = self.broker.connect();
         let builder = NodeBuilder::new(Arc::clone(&store) as Arc<dyn Store>, bus)
             .node(NodeConfig { id: NodeId::new(id).unwrap(), ..NodeConfig::default() })
-            .limits(limits);
+            .limits(limits)
+            .routing(self.routing);
         let Parts { core, posts, work, inbox } = builder.assemble("127.0.0.1:1", "127.0.0.1:2").await.unwrap();
         let stop = CancellationToken::new();
         let (same, ends) = (|| Arc::clone(&core), || stop.clone());
         tokio::spawn(flow::appender::run(same(), posts, ends()));
         tokio::spawn(flow::router::run(same(), work, ends()));
+        tokio::spawn(flow::subscriptions::run(same(), inbox.subjects(), ends()));
         tokio::spawn(flow::inbox::run(same(), inbox, ends()));
         tokio::spawn(cluster::run_presence(same(), ends()));
+        tokio::spawn(cluster::run_announcer(same(), ends()));
         tokio::spawn(service::run_cursors(same(), ends()));
         core.lease.set_state(NodeState::Ready);
         tokio::spawn(flow::repair::run(same(), ends()));

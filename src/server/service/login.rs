@@ -1,25 +1,25 @@
-//! The one sound order of a login: presence is committed > the session is registered > its conversations are listed >
-//! it is in their timelines, buffering > the log is read > what was missed is sent > the buffers are released. Any
-//! other order loses or repeats a message.
+//! The one sound order of a login: presence is committed and the user's subject heard > the session is registered > its
+//! conversations are listed > its groups are heard > it is in their timelines, buffering > the log is read > what was
+//! missed is sent > the buffers are released. Any other order loses or repeats a message.
 
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
 use metrics::{counter, gauge};
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 use super::account::authenticate;
 use super::error::ServiceError;
 use super::friend;
 use super::picture::picture;
 use crate::model::store::{NodeState, Range, StoreError};
-use crate::model::{ConversationId, Membership, Seq};
+use crate::model::{ConversationId, ConversationKind, Membership, Seq};
 use crate::protocol::{
     CloseReason, ErrorCode, FriendRequestView, FriendView, Login, MemberMore, RequestId, ServerFrame,
 };
 use crate::server::core::Core;
-use crate::server::flow::{Entry, LocalSession, PageSize, Release};
+use crate::server::flow::{Entry, Hold, LocalSession, PageSize, Release};
 use crate::server::front::Outbox;
 use crate::telemetry;
 
@@ -32,12 +32,17 @@ const MISSED_PER_CONVERSATION: Seq = 1_000;
 /// How long a login waits for the log.
 const PATIENCE: Duration = Duration::from_secs(5);
 
+/// How long a login waits for the bus, in all.
+const BUS_PATIENCE: Duration = Duration::from_secs(1);
+
 /// A logged-in user's place in the node. Dropping it, in whatever way the session ends, takes the session out of
 /// everything.
 #[derive(Debug)]
 pub(crate) struct Member {
     core: Arc<Core>,
     session: Arc<LocalSession>,
+    /// Keeps the user's subject subscribed.
+    heard: Option<Hold>,
 }
 
 /// Why a login did not make a member.
@@ -86,7 +91,9 @@ pub(crate) async fn login(
         return Err(LoginFailure::Closed(CloseReason::TooManySessions));
     }
     let committed = core.presence.arrive(user.id);
-    let member = Member { core: Arc::clone(core), session };
+    // At the same time: neither can be missing once the log is read.
+    let heard = core.subscriptions.user(user.id, core.lease.database_now());
+    let member = Member { core: Arc::clone(core), session, heard: heard };
     gauge!(telemetry::SESSIONS).increment(1);
     // Whoever is not among the sessions that a stopping node sends away sees here that it stops.
     if core.lease.state() != NodeState::Ready {
@@ -94,7 +101,10 @@ pub(crate) async fn login(
     }
     let unavailable = || ServiceError::new(ErrorCode::Unavailable, "the log does not answer, try again");
     timeout(PATIENCE, committed).await.map_err(|_| unavailable())?;
-    let memberships = enter(core, &member.session).await?;
+    let until = Instant::now() + BUS_PATIENCE;
+    core.subscriptions.effective(&member.heard, until).await;
+    member.heard.iter().for_each(Hold::settle);
+    let memberships = enter(core, &member.session, until).await?;
     let (friends, requests) = friend::views(core.reader.friends(user.id).await?);
     welcome(core, &member.session, id, &memberships, friends);
     let missed = Missed::of(&memberships, &since);
@@ -120,12 +130,18 @@ pub(crate) async fn login(
 }
 
 /// Puts the session into the timelines of its conversations and reads, after that, where these stand.
-async fn enter(core: &Core, session: &Arc<LocalSession>) -> Result<Vec<Membership>, ServiceError> {
-    let listed = core.reader.conversations_of(session.user).await?;
-    let listed: HashSet<ConversationId> = listed.into_iter().map(|head| head.conversation).collect();
+async fn enter(core: &Core, session: &Arc<LocalSession>, until: Instant) -> Result<Vec<Membership>, ServiceError> {
+    let heads = core.reader.conversations_of(session.user).await?;
+    let groups = heads.iter().filter(|head| head.kind == ConversationKind::Group).map(|head| head.conversation);
+    let now = core.lease.database_now();
+    let (groups, holds): (Vec<ConversationId>, Vec<Hold>) =
+        groups.filter_map(|group| Some((group, core.subscriptions.group(group, now)?))).unzip();
+    core.subscriptions.effective(&holds, until).await;
+    let listed: HashSet<ConversationId> = heads.into_iter().map(|head| head.conversation).collect();
     for &conversation in &listed {
         core.timelines.attach(conversation, session, None);
     }
+    groups.into_iter().zip(holds).for_each(|(group, hold)| core.timelines.keep(group, hold));
     let born = session.listed();
     let mut memberships = core.reader.memberships(session.user).await?;
     memberships.retain(|membership| listed.contains(&membership.conversation));
@@ -225,7 +241,7 @@ impl Missed {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{ConversationKind, UserId};
+    use crate::model::UserId;
 
     fn membership(joined_seq: Seq, delivered: Seq, head: Seq) -> Membership {
         let (user, conversation) = (UserId::new(1).unwrap(), ConversationId::new(1).unwrap());

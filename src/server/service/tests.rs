@@ -164,3 +164,35 @@ async fn lists_and_pages_hold_two_hundred_at_most() {
         other => panic!("{other:?}"),
     }
 }
+
+#[tokio::test]
+async fn what_no_log_has_is_told_when_the_bus_is_back() {
+    let cluster = Cluster::new().await;
+    let (a, b) = cluster.pair().await;
+    let [alice, bob, carol] = cluster.users(["alice", "bob", "carol"]).await;
+    let conversation = cluster.direct(alice, bob).await;
+    cluster.write(conversation, alice, MessageKind::Text, "hello").await;
+    cluster.log.friend_add(alice, bob).await.unwrap();
+    cluster.log.friend_accept(bob, alice).await.unwrap();
+    let mut alice = Client::login(&a, alice).await;
+    cluster.broker.refuse(true);
+    cluster.broker.disconnect();
+    let bob = Client::login(&b, bob).await;
+    b.core.cursors.received(conversation, bob.user, 1);
+    cluster.log.friend_add(carol, alice.user).await.unwrap();
+    alice.until("degraded", |frames| frames.iter().any(|frame| matches!(frame, ServerFrame::Degraded { .. }))).await;
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while cluster.log.memberships(&[bob.user], None, 1).await.unwrap()[0].delivered == 0 {
+        assert!(Instant::now() < deadline, "the cursor is never written");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    let is_news = |frame: &ServerFrame| match frame {
+        ServerFrame::Presence { user, online } => (*user, *online) == (bob.user, true),
+        ServerFrame::FriendRequest { user, .. } => *user == carol,
+        ServerFrame::Cursor { user, delivered, .. } => (*user, *delivered) == (bob.user, 1),
+        _ => false,
+    };
+    assert!(!alice.was_told(is_news), "without a bus, by whom? {:#?}", alice.frames);
+    cluster.broker.refuse(false);
+    alice.until("three pieces of news", |frames| frames.iter().filter(|frame| is_news(frame)).count() >= 3).await;
+}

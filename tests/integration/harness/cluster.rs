@@ -2,8 +2,8 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use switchboard::bus::MessageBus;
 use switchboard::bus::memory::MemoryBroker;
+use switchboard::bus::{BusConfig, MessageBus, Routing};
 use switchboard::model::NodeId;
 use switchboard::model::store::{self, Store};
 use switchboard::server::{AuthConfig, LimitsConfig, ListenConfig, Node, NodeBuilder, NodeConfig};
@@ -44,13 +44,18 @@ pub(crate) struct Settings {
     pub(crate) nodes: usize,
     /// What one client may cost.
     pub(crate) limits: LimitsConfig,
+    /// How messages are addressed.
+    pub(crate) routing: Routing,
+    /// How long subjects linger that nobody needs.
+    pub(crate) unsubscribe_after: Duration,
     /// Whether the nodes start while the broker is away.
     pub(crate) without_broker: bool,
 }
 
 impl Default for Settings {
     fn default() -> Self {
-        Self { nodes: 2, limits: LimitsConfig::default(), without_broker: false }
+        let BusConfig { routing, unsubscribe_after, .. } = BusConfig::default();
+        Self { nodes: 2, limits: LimitsConfig::default(), routing, unsubscribe_after, without_broker: false }
     }
 }
 
@@ -109,7 +114,9 @@ impl Cluster {
             .node(NodeConfig { id, ..NodeConfig::default() })
             .listen(ListenConfig { tcp: any_port, http: any_port })
             .auth(cheap_passwords())
-            .limits(settings.limits.clone());
+            .limits(settings.limits.clone())
+            .routing(settings.routing)
+            .unsubscribe_after(settings.unsubscribe_after);
         self.nodes.push(Some(node.start().await.expect("the node starts")));
         self.buses.push(bus);
     }
@@ -232,46 +239,59 @@ impl Broker {
     }
 }
 
-/// Stamps cases to which the broker does not matter, each on a cluster of its own.
+/// Stamps cases to which the broker does not matter, in both routings, each on a cluster of its own.
 macro_rules! on_any_bus {
     ($($case:ident)*) => {
         mod memory {
-            $(
-                #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-                async fn $case() {
-                    use $crate::harness::cluster::{Bus, Settings, run};
-                    run(Bus::Memory, Settings::default(), super::$case).await;
-                }
-            )*
+            $crate::harness::cluster::in_both_routings! {
+                Memory, $crate::harness::cluster::Settings::default(); $($case)*
+            }
         }
     };
 }
 
-/// Stamps cases on the broker in memory and on a real Redis, each on a cluster of its own.
+/// Stamps cases on the broker in memory and on a real Redis, in both routings, each on a cluster of its own.
 macro_rules! on_each_bus {
     ($($case:ident)*) => {
         $crate::harness::on_each_bus!($crate::harness::cluster::Settings::default(), Redis; $($case)*);
     };
     ($settings:expr, $redis:ident; $($case:ident)*) => {
         mod memory {
-            $(
-                #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-                async fn $case() {
-                    $crate::harness::cluster::run($crate::harness::cluster::Bus::Memory, $settings, super::$case).await;
-                }
-            )*
+            $crate::harness::cluster::in_both_routings! { Memory, $settings; $($case)* }
         }
         #[cfg(feature = "redis")]
         mod redis {
-            $(
-                #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-                async fn $case() {
-                    $crate::harness::cluster::run($crate::harness::cluster::Bus::$redis, $settings, super::$case).await;
-                }
-            )*
+            $crate::harness::cluster::in_both_routings! { $redis, $settings; $($case)* }
         }
     };
 }
 
+/// Stamps cases that stand two modules above, on one bus.
+macro_rules! in_both_routings {
+    ($bus:ident, $settings:expr; $($case:ident)*) => {
+        mod per_user {
+            $crate::harness::cluster::routed! { $bus, PerUser, $settings; $($case)* }
+        }
+        mod per_node {
+            $crate::harness::cluster::routed! { $bus, PerNode, $settings; $($case)* }
+        }
+    };
+}
+
+macro_rules! routed {
+    ($bus:ident, $routing:ident, $settings:expr; $($case:ident)*) => {
+        $(
+            #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn $case() {
+                use $crate::harness::cluster::{Bus, Settings, run};
+                let settings = Settings { routing: switchboard::bus::Routing::$routing, ..$settings };
+                run(Bus::$bus, settings, super::super::$case).await;
+            }
+        )*
+    };
+}
+
+pub(crate) use in_both_routings;
 pub(crate) use on_any_bus;
 pub(crate) use on_each_bus;
+pub(crate) use routed;

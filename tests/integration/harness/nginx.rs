@@ -52,6 +52,16 @@ impl Nginx {
         self.listen
     }
 
+    /// Returns the folder of its config and its files.
+    pub(crate) fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// Returns the config it was started with, or what has been put in its place.
+    pub(crate) fn conf(&self) -> String {
+        fs::read_to_string(self.folder.path().join("nginx.conf")).expect("read nginx.conf")
+    }
+
     /// Waits for the pid file, which Nginx writes when its sockets listen. Asking the port itself would use up a turn
     /// of the balancer.
     async fn ready(&mut self) {
@@ -102,7 +112,7 @@ fn command(program: &Path, conf: &Path, folder: &Path) -> Command {
 }
 
 /// Finds an Nginx that can balance TCP: named in the environment, or on PATH, or where Debian keeps it.
-fn installed() -> Option<PathBuf> {
+pub(crate) fn installed() -> Option<PathBuf> {
     let named = std::env::var_os(VARIABLE).map(PathBuf::from);
     let path = std::env::var_os("PATH").unwrap_or_default();
     let found = named.or_else(|| {

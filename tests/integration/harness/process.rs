@@ -10,6 +10,7 @@ use switchboard::model::store::{self, Store};
 use tempfile::TempDir;
 
 use super::cluster::{Broker, Bus};
+use super::nginx::{self, Nginx};
 use super::{eventually, free_port, get};
 
 const DEADLINE: Duration = Duration::from_secs(30);
@@ -76,6 +77,21 @@ impl Site {
         NodeFile { path, tcp, http }
     }
 
+    /// Has `switchboard nginx watch` follow the site's nodes for an Nginx.
+    pub(crate) fn watch(&self, nginx: &Nginx) -> Process {
+        let mut watcher = self.node("watcher");
+        watcher.path = self.folder.path().join("watch.toml");
+        let (log, listen) = (self.log_url(), nginx.address());
+        let config = format!("store.url = \"{log}\"\nedge.listen = \"{listen}\"\nedge.worker_connections = 256\n");
+        fs::write(&watcher.path, config).expect("write a config");
+        let program = nginx::installed().expect("one is running");
+        let (folder, output) = (nginx.folder(), nginx.folder().join("nginx.conf"));
+        let path = |path: &std::path::Path| path.to_str().expect("a path in UTF-8").to_owned();
+        let (program, folder, output) = (path(&program), path(folder), path(&output));
+        let command = ["nginx", "watch", "--prefix", &folder, "--output", &output, "--nginx", &program];
+        self.launch_command(&watcher, &command)
+    }
+
     /// Starts a node and waits until it is ready.
     pub(crate) async fn start(&self, node: &NodeFile) -> Process {
         let mut process = self.launch(node);
@@ -96,15 +112,19 @@ impl Site {
 
     /// Starts a process with more arguments.
     pub(crate) fn launch_with(&self, node: &NodeFile, arguments: &[&str]) -> Process {
+        self.launch_command(node, &[&["serve"], arguments].concat())
+    }
+
+    /// Starts another command of the program with a node's config.
+    pub(crate) fn launch_command(&self, node: &NodeFile, command: &[&str]) -> Process {
         let output = node.path.with_extension(format!("{}.log", free_name()));
         let file = File::create(&output).expect("a log file");
         let child = Command::new(env!("CARGO_BIN_EXE_switchboard"))
             .env_clear()
             .current_dir(self.folder.path())
-            .arg("serve")
+            .args(command)
             .arg("--config")
             .arg(&node.path)
-            .args(arguments)
             .stdin(Stdio::null())
             .stdout(file.try_clone().expect("a second handle"))
             .stderr(file)
@@ -118,6 +138,13 @@ fn free_name() -> u64 {
     use std::sync::atomic::{AtomicU64, Ordering};
     static NEXT: AtomicU64 = AtomicU64::new(0);
     NEXT.fetch_add(1, Ordering::Relaxed)
+}
+
+impl NodeFile {
+    /// Returns the config file.
+    pub(crate) fn path(&self) -> &std::path::Path {
+        &self.path
+    }
 }
 
 impl Process {

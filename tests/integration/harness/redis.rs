@@ -8,7 +8,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use switchboard::bus::config::{BrokerUrl, RedisConfig};
 use switchboard::bus::{BusConfig, BusKind, MessageBus, connect};
 use tempfile::TempDir;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::TcpStream;
 
 use super::{eventually, free_port, skip};
@@ -58,6 +58,25 @@ impl RedisServer {
     /// Returns the address that the server listens on.
     pub(crate) fn address(&self) -> SocketAddr {
         SocketAddr::from(([127, 0, 0, 1], self.port))
+    }
+
+    /// Returns the channels that somebody is subscribed to, of those that fit a pattern.
+    pub(crate) async fn channels(&self, pattern: &str) -> Vec<String> {
+        let ask = async {
+            let mut stream = BufReader::new(TcpStream::connect(self.address()).await?);
+            stream.write_all(format!("PUBSUB CHANNELS {pattern}\r\n").as_bytes()).await?;
+            let mut lines = stream.lines();
+            let mut line = async || lines.next_line().await.map(Option::unwrap_or_default);
+            let count = line().await?.trim_start_matches('*').parse().expect("an array");
+            let mut channels = Vec::new();
+            for _ in 0..count {
+                line().await?;
+                channels.push(line().await?);
+            }
+            channels.sort();
+            Ok::<_, std::io::Error>(channels)
+        };
+        ask.await.expect("the server answers")
     }
 
     /// Starts the server, which must not run, and waits until it answers.

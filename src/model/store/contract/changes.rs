@@ -3,8 +3,8 @@
 use std::collections::HashMap;
 
 use super::FreshLog;
-use super::scene::{direct, group, join, next_moment, say, text, users};
-use crate::model::store::{Head, StoreError};
+use super::scene::{direct, direct_at, group, group_at, join, next_moment, say, text, users};
+use crate::model::store::StoreError;
 use crate::model::{ConversationId, Seq};
 
 /// Changes some things and leaves others.
@@ -21,7 +21,7 @@ pub async fn changes_are_heads_that_moved_and_members_that_came(log: &dyn FreshL
     assert!(changes.at >= since);
     let mut heads = changes.heads;
     heads.sort_by_key(|head| head.conversation);
-    assert_eq!(heads, [Head { conversation: moved, head: 3 }, Head { conversation: new, head: 0 }]);
+    assert_eq!(heads, [group_at(moved, 3), direct_at(new, 0)]);
     let mut members = changes.members;
     members.sort_unstable();
     assert_eq!(members, [(moved, all[2]), (new, all[0]), (new, all[1])]);

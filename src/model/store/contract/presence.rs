@@ -2,8 +2,8 @@
 
 use super::FreshLog;
 use super::scene::{claim, direct, group, node, users};
-use crate::model::UserId;
 use crate::model::store::{Claimed, NAMED_RECIPIENTS, Presence, PresenceChange, Store, StoreError};
+use crate::model::{ConversationKind, UserId};
 
 /// Claims a node and returns its epoch.
 async fn up(store: &dyn Store, id: &str) -> Result<u64, StoreError> {
@@ -26,8 +26,10 @@ pub async fn presence_names_the_members_on_other_nodes(log: &dyn FreshLog) -> Re
         let epoch = up(&*store, id).await?;
         assert!(store.presence_change(&node(id), epoch, &here(there)).await?);
     }
-    let presence =
-        |conversation, id, users: &[UserId]| Presence { conversation, node: node(id), users: users.to_vec() };
+    let presence = |conversation, id, users: &[UserId]| {
+        let kind = if conversation == room { ConversationKind::Group } else { ConversationKind::Direct };
+        Presence { conversation, kind, node: node(id), users: users.to_vec() }
+    };
     let mut found = store.presence(&[pair, room, pair], &node("a")).await?;
     found.sort_by_key(|row| (row.conversation, row.node.clone()));
     assert_eq!(found, [presence(room, "b", &all[..3]), presence(pair, "b", &all[..1]), presence(pair, "c", &all[4..])]);

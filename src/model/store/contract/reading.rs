@@ -1,8 +1,8 @@
 //! What is in the log can be read in every way that is needed.
 
 use super::FreshLog;
-use super::scene::{direct, group, join, leave, name, next_moment, say, stored, text, users};
-use crate::model::store::{CursorUpdate, Head, Page, Range, StoreError};
+use super::scene::{direct, direct_at, group, group_at, join, leave, name, next_moment, say, stored, text, users};
+use crate::model::store::{CursorUpdate, Page, Range, StoreError};
 use crate::model::{ConversationId, ConversationKind, Message, Peer, Seq};
 
 const END: Seq = Seq::MAX >> 1;
@@ -15,7 +15,7 @@ pub async fn heads_of_unknown_conversations_are_left_out(log: &dyn FreshLog) -> 
     let unknown = ConversationId::new(1_000_000).expect("a valid id");
     let mut heads = store.heads(&[unknown, other, one]).await?;
     heads.sort_by_key(|head| head.head);
-    assert_eq!(heads, [Head { conversation: other, head: 0 }, Head { conversation: one, head: 1 }]);
+    assert_eq!(heads, [direct_at(other, 0), group_at(one, 1)]);
     Ok(())
 }
 
@@ -121,10 +121,7 @@ pub async fn every_conversation_of_a_user_is_listed_with_its_head(log: &dyn Fres
     say(&*store, shared, all[0], "key", 2).await?;
     let mut found = store.conversations_of(&[all[0]]).await?;
     found.sort_by_key(|(_, head)| head.head);
-    assert_eq!(
-        found,
-        [(all[0], Head { conversation: own, head: 0 }), (all[0], Head { conversation: shared, head: 2 })]
-    );
+    assert_eq!(found, [(all[0], group_at(own, 0)), (all[0], direct_at(shared, 2))]);
     assert_eq!(store.conversations_of(&all[..2]).await?.len(), 4);
     Ok(())
 }

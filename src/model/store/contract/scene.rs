@@ -1,7 +1,9 @@
 //! What most cases begin with: some users, a conversation, something to say.
 
-use crate::model::store::{Append, Claim, Claimed, Friendship, Outcome, PresenceChange, Range, Store, StoreError};
-use crate::model::{ConversationId, Key, Message, MessageKind, Millis, Name, NodeId, Seq, UserId};
+use crate::model::store::{
+    Append, Claim, Claimed, Friendship, Head, Outcome, PresenceChange, Range, Store, StoreError,
+};
+use crate::model::{ConversationId, ConversationKind, Key, Message, MessageKind, Millis, Name, NodeId, Seq, UserId};
 
 /// Registers `count` users, called `user-1`, `user-2`, ...
 pub(super) async fn users(store: &dyn Store, count: usize) -> Result<Vec<UserId>, StoreError> {
@@ -27,6 +29,14 @@ pub(super) async fn group(store: &dyn Store, members: &[UserId]) -> Result<Conve
 /// Finds or creates the direct conversation of two users.
 pub(super) async fn direct(store: &dyn Store, one: UserId, other: UserId) -> Result<ConversationId, StoreError> {
     Ok(store.direct(&[(one, other)]).await?[0].expect("both exist"))
+}
+
+pub(super) fn group_at(conversation: ConversationId, head: Seq) -> Head {
+    Head { conversation, kind: ConversationKind::Group, head }
+}
+
+pub(super) fn direct_at(conversation: ConversationId, head: Seq) -> Head {
+    Head { conversation, kind: ConversationKind::Direct, head }
 }
 
 pub(super) fn text(conversation: ConversationId, sender: UserId, key: &str, body: &str) -> Append {

@@ -1,15 +1,15 @@
 use std::collections::BTreeMap;
 
 use super::SqliteStore;
-use super::decode::{broken, conversation, json, node, number, text, user, user_id};
+use super::decode::{broken, conversation, conversation_kind, json, node, number, text, user, user_id};
 use crate::model::store::{NAMED_RECIPIENTS, Presence, PresenceChange, StoreError};
 use crate::model::{ConversationId, NodeId, UserId};
 
 pub(super) const WHERE_MEMBERS_ARE: &str = "
-    SELECT m.conversation, p.node, CASE WHEN count(*) <= $3 THEN json_group_array(m.user) ELSE '[]' END
-        FROM json_each($1) AS e
-            CROSS JOIN members AS m ON m.conversation = e.value CROSS JOIN presence AS p ON p.user = m.user
-        WHERE p.node <> $2 GROUP BY m.conversation, p.node";
+    SELECT c.id, c.kind, p.node, CASE WHEN count(*) <= $3 THEN json_group_array(m.user) ELSE '[]' END
+        FROM json_each($1) AS e CROSS JOIN conversations AS c ON c.id = e.value
+            CROSS JOIN members AS m ON m.conversation = c.id CROSS JOIN presence AS p ON p.user = m.user
+        WHERE p.node <> $2 GROUP BY c.id, p.node";
 
 /// Changes nothing unless the node `$1` holds the epoch `$2`, and tells whether it does.
 const CHANGE: &str = "
@@ -43,11 +43,16 @@ impl SqliteStore {
             .bind(NAMED_RECIPIENTS as i64);
         let sets = self.connections.read("reading presence", ask).await?;
         let rows = sets[0].iter().map(|row| {
-            let users: Vec<i64> = serde_json::from_str(&text(row, 2)?)
+            let users: Vec<i64> = serde_json::from_str(&text(row, 3)?)
                 .map_err(|error| broken("an invalid list of users").caused_by(error))?;
             let mut users = users.into_iter().map(user_id).collect::<Result<Vec<UserId>, _>>()?;
             users.sort_unstable();
-            Ok(Presence { conversation: conversation(row, 0)?, node: node(row, 1)?, users })
+            Ok(Presence {
+                conversation: conversation(row, 0)?,
+                kind: conversation_kind(row, 1)?,
+                node: node(row, 2)?,
+                users,
+            })
         });
         rows.collect()
     }

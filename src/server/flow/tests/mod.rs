@@ -2,12 +2,35 @@
 //! twice, out of order or not at all.
 
 mod delivery;
-mod path;
 mod reading;
-mod repair;
-mod routing;
 mod sweeps;
 mod timelines;
+
+/// Whatever carries a message, its path is held to the same.
+#[path = "."]
+#[allow(clippy::duplicate_mod, reason = "the same tests, in another routing")]
+mod per_user {
+    use super::*;
+
+    const ROUTING: Routing = Routing::PerUser;
+
+    mod path;
+    mod repair;
+    mod routing;
+    mod subjects;
+}
+
+#[path = "."]
+#[allow(clippy::duplicate_mod, reason = "the same tests, in another routing")]
+mod per_node {
+    use super::*;
+
+    const ROUTING: Routing = Routing::PerNode;
+
+    mod path;
+    mod repair;
+    mod routing;
+}
 
 use std::sync::Arc;
 
@@ -15,6 +38,7 @@ use bytes::Bytes;
 
 use super::local::{LocalSession, SessionNumber};
 use super::timeline::Entry;
+use crate::bus::Routing;
 use crate::model::{ConversationId, MessageKind, Name, Seq, UserId};
 use crate::server::front::Outbox;
 

@@ -1,5 +1,6 @@
 //! From one user to another, with every step of one held while the other goes on.
 
+use super::ROUTING;
 use crate::model::{ConversationId, MessageKind, Seq, UserId};
 use crate::protocol::{ErrorCode, SendTarget, ServerFrame};
 use crate::server::flow::Repairs;
@@ -35,7 +36,7 @@ async fn repairs(host: &Host) {
 
 #[tokio::test]
 async fn a_resend_gets_the_first_answer_and_nobody_hears_it_twice() {
-    let cluster = Cluster::new().await;
+    let cluster = Cluster::routed(ROUTING).await;
     let (a, b) = cluster.pair().await;
     let [alice, bob] = cluster.users(["alice", "bob"]).await;
     let (mut one, mut other) = (Client::login(&a, alice).await, Client::login(&b, bob).await);
@@ -65,7 +66,7 @@ async fn a_resend_gets_the_first_answer_and_nobody_hears_it_twice() {
 
 #[tokio::test]
 async fn a_commit_whose_answer_was_lost_is_found_by_its_keys() {
-    let cluster = Cluster::new().await;
+    let cluster = Cluster::routed(ROUTING).await;
     let (a, b) = cluster.pair().await;
     let [alice, bob] = cluster.users(["alice", "bob"]).await;
     let (mut one, mut other) = (Client::login(&a, alice).await, Client::login(&b, bob).await);
@@ -79,7 +80,7 @@ async fn a_commit_whose_answer_was_lost_is_found_by_its_keys() {
 
 #[tokio::test]
 async fn messages_of_one_sender_arrive_in_order_without_a_look_into_the_log() {
-    let cluster = Cluster::new().await;
+    let cluster = Cluster::routed(ROUTING).await;
     let (a, b) = cluster.pair().await;
     let [alice, bob] = cluster.users(["alice", "bob"]).await;
     let (mut one, mut other) = (Client::login(&a, alice).await, Client::login(&b, bob).await);
@@ -98,7 +99,7 @@ async fn messages_of_one_sender_arrive_in_order_without_a_look_into_the_log() {
 
 #[tokio::test]
 async fn a_login_reads_nothing_before_its_presence_is_committed() {
-    let cluster = Cluster::new().await;
+    let cluster = Cluster::routed(ROUTING).await;
     let (a, b) = cluster.pair().await;
     let [alice, bob] = cluster.users(["alice", "bob"]).await;
     let mut one = Client::login(&a, alice).await;
@@ -114,7 +115,7 @@ async fn a_login_reads_nothing_before_its_presence_is_committed() {
 
 #[tokio::test]
 async fn what_passes_while_a_login_reads_the_log_comes_behind_it_and_once() {
-    let cluster = Cluster::new().await;
+    let cluster = Cluster::routed(ROUTING).await;
     let (a, b) = cluster.pair().await;
     let [alice, bob] = cluster.users(["alice", "bob"]).await;
     let mut one = Client::login(&a, alice).await;
@@ -139,7 +140,7 @@ async fn what_passes_while_a_login_reads_the_log_comes_behind_it_and_once() {
 
 #[tokio::test]
 async fn a_sender_who_looks_late_repeats_nothing_that_a_login_has_read() {
-    let cluster = Cluster::new().await;
+    let cluster = Cluster::routed(ROUTING).await;
     let (a, b) = cluster.pair().await;
     let [alice, bob] = cluster.users(["alice", "bob"]).await;
     let mut one = Client::login(&a, alice).await;
@@ -156,7 +157,7 @@ async fn a_sender_who_looks_late_repeats_nothing_that_a_login_has_read() {
 #[tokio::test]
 async fn a_conversation_that_is_born_while_a_login_lists_is_not_missed() {
     for call in [Call::ConversationsOf, Call::Memberships] {
-        let cluster = Cluster::new().await;
+        let cluster = Cluster::routed(ROUTING).await;
         let (a, b) = cluster.pair().await;
         let [alice, bob] = cluster.users(["alice", "bob"]).await;
         let mut one = Client::login(&a, alice).await;
@@ -177,7 +178,7 @@ async fn a_conversation_that_is_born_while_a_login_lists_is_not_missed() {
 
 #[tokio::test]
 async fn a_first_message_reaches_everybody_but_the_session_that_sent_it() {
-    let cluster = Cluster::new().await;
+    let cluster = Cluster::routed(ROUTING).await;
     let (a, b) = cluster.pair().await;
     let [alice, bob] = cluster.users(["alice", "bob"]).await;
     let mut sender = Client::login(&a, alice).await;
@@ -206,7 +207,7 @@ async fn a_first_message_reaches_everybody_but_the_session_that_sent_it() {
 
 #[tokio::test]
 async fn a_lost_first_message_comes_with_the_second() {
-    let cluster = Cluster::new().await;
+    let cluster = Cluster::routed(ROUTING).await;
     let (a, b) = cluster.pair().await;
     let [alice, bob] = cluster.users(["alice", "bob"]).await;
     let (mut one, mut other) = (Client::login(&a, alice).await, Client::login(&b, bob).await);
@@ -219,7 +220,7 @@ async fn a_lost_first_message_comes_with_the_second() {
 
 #[tokio::test]
 async fn a_first_message_that_meets_the_timeline_of_a_login_reaches_the_others() {
-    let cluster = Cluster::new().await;
+    let cluster = Cluster::routed(ROUTING).await;
     let (a, b) = cluster.pair().await;
     let [alice, bob] = cluster.users(["alice", "bob"]).await;
     let mut sender = Client::login(&a, alice).await;
@@ -235,7 +236,7 @@ async fn a_first_message_that_meets_the_timeline_of_a_login_reaches_the_others()
 
 #[tokio::test]
 async fn a_first_message_that_meets_the_timeline_of_a_login_on_its_own_node_reaches_the_others() {
-    let cluster = Cluster::new().await;
+    let cluster = Cluster::routed(ROUTING).await;
     let a = cluster.node("node-a").await;
     let [alice, bob] = cluster.users(["alice", "bob"]).await;
     let sender = Client::login(&a, alice).await;
@@ -250,7 +251,7 @@ async fn a_first_message_that_meets_the_timeline_of_a_login_on_its_own_node_reac
 
 #[tokio::test]
 async fn a_join_that_meets_the_timeline_of_a_login_reaches_the_other_devices() {
-    let cluster = Cluster::new().await;
+    let cluster = Cluster::routed(ROUTING).await;
     let (a, b) = cluster.pair().await;
     let [alice, bob, carol] = cluster.users(["alice", "bob", "carol"]).await;
     let group = cluster.group(&[alice, carol]).await;
@@ -274,7 +275,7 @@ async fn a_join_that_meets_the_timeline_of_a_login_reaches_the_other_devices() {
 
 #[tokio::test]
 async fn who_leaves_while_being_put_into_a_timeline_hears_nothing_after() {
-    let cluster = Cluster::new().await;
+    let cluster = Cluster::routed(ROUTING).await;
     let (a, b) = cluster.pair().await;
     let [alice, bob] = cluster.users(["alice", "bob"]).await;
     let group = cluster.group(&[alice]).await;
@@ -298,7 +299,7 @@ async fn who_leaves_while_being_put_into_a_timeline_hears_nothing_after() {
 
 #[tokio::test]
 async fn an_envelope_reaches_every_session_of_its_timeline_whoever_it_names() {
-    let cluster = Cluster::new().await;
+    let cluster = Cluster::routed(ROUTING).await;
     let (a, b) = cluster.pair().await;
     let [alice, bob, carol] = cluster.users(["alice", "bob", "carol"]).await;
     let group = cluster.group(&[alice, bob, carol]).await;
@@ -321,7 +322,7 @@ async fn an_envelope_reaches_every_session_of_its_timeline_whoever_it_names() {
 
 #[tokio::test]
 async fn a_group_is_live_for_its_founder_from_the_first_message_on() {
-    let cluster = Cluster::new().await;
+    let cluster = Cluster::routed(ROUTING).await;
     let (a, b) = cluster.pair().await;
     let [alice, bob] = cluster.users(["alice", "bob"]).await;
     let mut founder = Client::login(&a, alice).await;
@@ -338,7 +339,7 @@ async fn a_group_is_live_for_its_founder_from_the_first_message_on() {
 
 #[tokio::test]
 async fn a_hole_that_the_log_cannot_fill_keeps_nobody_else_waiting() {
-    let cluster = Cluster::new().await;
+    let cluster = Cluster::routed(ROUTING).await;
     let (a, b) = cluster.pair().await;
     let [alice, bob, carol] = cluster.users(["alice", "bob", "carol"]).await;
     let mut one = Client::login(&a, alice).await;
@@ -357,7 +358,7 @@ async fn a_hole_that_the_log_cannot_fill_keeps_nobody_else_waiting() {
 
 #[tokio::test]
 async fn messages_of_a_member_who_left_are_refused_and_a_direct_conversation_cannot_be_joined() {
-    let cluster = Cluster::new().await;
+    let cluster = Cluster::routed(ROUTING).await;
     let a = cluster.node("node-a").await;
     let [alice, bob, carol] = cluster.users(["alice", "bob", "carol"]).await;
     let conversation = cluster.direct(alice, bob).await;

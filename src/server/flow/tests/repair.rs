@@ -4,10 +4,12 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use super::ROUTING;
 use crate::bus::memory::Operation;
 use crate::model::store::StoreErrorKind;
 use crate::model::{MessageKind, UserId};
 use crate::protocol::{CloseReason, ErrorCode, SendTarget, ServerFrame};
+use crate::server::flow::Address;
 use crate::server::scene::{Call, Client, Cluster, Host, PATIENCE, eventually};
 
 /// Two users who know each other, on two nodes.
@@ -21,7 +23,7 @@ struct Scene {
 
 impl Scene {
     async fn new() -> Self {
-        let cluster = Cluster::new().await;
+        let cluster = Cluster::routed(ROUTING).await;
         let (a, b) = cluster.pair().await;
         let [alice, bob] = cluster.users(["alice", "bob"]).await;
         let (mut alice, mut bob) = (Client::login(&a, alice).await, Client::login(&b, bob).await);
@@ -214,11 +216,13 @@ async fn a_publish_that_is_not_accepted_in_time_is_swept_for() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_inbox_that_nobody_listens_to_is_a_failed_publish() {
+async fn a_subject_that_nobody_listens_to_is_a_failed_publish() {
     let mut scene = Scene::new().await;
     // Its presence stays, and its lease for a while.
+    let subjects = [Address::Inbox, Address::User(scene.bob.user)].map(|address| scene.b.core.subject_of(address));
     scene.b.crash();
-    eventually("the inbox is gone", || scene.cluster.broker.subjects() == 1).await;
+    let nobody = || subjects.iter().all(|subject| scene.cluster.broker.listeners(subject) == 0);
+    eventually("nobody listens", nobody).await;
     scene.say("nobody listens").await;
     scene.is_told_to_sweep().await;
 }
@@ -355,7 +359,7 @@ async fn an_envelope_that_cannot_be_read_starts_a_sweep() {
 
 #[tokio::test(start_paused = true)]
 async fn a_node_without_its_bus_looks_into_the_log_whatever_the_others_say() {
-    let cluster = Cluster::new().await;
+    let cluster = Cluster::routed(ROUTING).await;
     let b = cluster.node("node-b").await;
     b.hears().await;
     let [alice, bob] = cluster.users(["alice", "bob"]).await;
@@ -372,7 +376,7 @@ async fn a_node_without_its_bus_looks_into_the_log_whatever_the_others_say() {
 
 #[tokio::test(start_paused = true)]
 async fn a_batch_that_nobody_knows_the_end_of_reaches_the_sessions_beside_its_sender_too() {
-    let cluster = Cluster::new().await;
+    let cluster = Cluster::routed(ROUTING).await;
     let a = cluster.node("node-a").await;
     let [alice, bob] = cluster.users(["alice", "bob"]).await;
     let (mut alice, mut bob) = (Client::login(&a, alice).await, Client::login(&a, bob).await);

@@ -2,12 +2,13 @@
 
 use std::time::Duration;
 
-use super::super::envelope::{Delivery, Origin, Packet};
+use super::ROUTING;
 use crate::bus::Outgoing;
 use crate::model::store::{NAMED_RECIPIENTS, Range, StoreErrorKind};
 use crate::model::{MessageKind, UserId};
 use crate::protocol::{SendTarget, ServerFrame};
 use crate::server::flow::Entry;
+use crate::server::flow::envelope::{Delivery, Origin, Packet, Recipients};
 use crate::server::scene::{Call, Client, Cluster, eventually};
 use crate::server::service;
 
@@ -17,7 +18,7 @@ fn to(user: UserId) -> SendTarget {
 
 #[tokio::test(start_paused = true)]
 async fn a_resend_is_routed_again() {
-    let cluster = Cluster::new().await;
+    let cluster = Cluster::routed(ROUTING).await;
     let (a, b) = cluster.pair().await;
     let [alice, bob] = cluster.users(["alice", "bob"]).await;
     let (mut alice, mut bob) = (Client::login(&a, alice).await, Client::login(&b, bob).await);
@@ -31,7 +32,7 @@ async fn a_resend_is_routed_again() {
 
 #[tokio::test(start_paused = true)]
 async fn peers_are_asked_through_the_bus_to_sweep() {
-    let cluster = Cluster::new().await;
+    let cluster = Cluster::routed(ROUTING).await;
     let (a, b) = cluster.pair().await;
     let [alice, bob] = cluster.users(["alice", "bob"]).await;
     let (mut alice, mut bob) = (Client::login(&a, alice).await, Client::login(&b, bob).await);
@@ -46,7 +47,7 @@ async fn peers_are_asked_through_the_bus_to_sweep() {
 
 #[tokio::test(start_paused = true)]
 async fn a_leave_reaches_the_sessions_of_the_leaver_where_no_member_is_left() {
-    let cluster = Cluster::new().await;
+    let cluster = Cluster::routed(ROUTING).await;
     let (a, b) = cluster.pair().await;
     let [alice, bob] = cluster.users(["alice", "bob"]).await;
     let group = cluster.group(&[alice, bob]).await;
@@ -83,7 +84,7 @@ async fn a_leave_reaches_a_node_that_has_only_just_started() {
 
 #[tokio::test(start_paused = true)]
 async fn members_that_are_too_many_to_name_are_put_into_a_timeline_all_the_same() {
-    let cluster = Cluster::new().await;
+    let cluster = Cluster::routed(ROUTING).await;
     let (a, b) = cluster.pair().await;
     let [alice] = cluster.users(["alice"]).await;
     let mut speaker = Client::login(&a, alice).await;
@@ -103,7 +104,7 @@ async fn members_that_are_too_many_to_name_are_put_into_a_timeline_all_the_same(
 
 #[tokio::test(start_paused = true)]
 async fn holes_are_fetched_together_and_one_fetch_at_a_time() {
-    let cluster = Cluster::new().await;
+    let cluster = Cluster::routed(ROUTING).await;
     let b = cluster.node("node-b").await;
     let [alice, bob] = cluster.users(["alice", "bob"]).await;
     let mut groups = Vec::new();
@@ -140,7 +141,7 @@ async fn holes_are_fetched_together_and_one_fetch_at_a_time() {
 
 #[tokio::test(start_paused = true)]
 async fn a_packet_of_another_cluster_is_ignored() {
-    let cluster = Cluster::new().await;
+    let cluster = Cluster::routed(ROUTING).await;
     let (a, b) = cluster.pair().await;
     let [alice, bob] = cluster.users(["alice", "bob"]).await;
     let (mut alice, mut bob) = (Client::login(&a, alice).await, Client::login(&b, bob).await);
@@ -148,7 +149,7 @@ async fn a_packet_of_another_cluster_is_ignored() {
     let message = bob.hears("hello").await;
     let conversation = message.conversation;
     let forged = crate::model::Message { seq: 2, body: "forged".to_owned(), ..message };
-    let delivery = Delivery { conversation, entry: Entry::encode(forged), users: vec![bob.user] };
+    let delivery = Delivery { conversation, entry: Entry::encode(forged), to: Recipients::Users(vec![bob.user]) };
     let origin = Origin { cluster: "0123456789abcdef".to_owned(), ..a.core.origin() };
     let payload = Packet::Messages(vec![delivery]).encode(&origin);
     let published = a.core.bus.publish(vec![Outgoing { subject: b.core.inbox_of(&b.core.node), payload }]).await;
