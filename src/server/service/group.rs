@@ -17,8 +17,8 @@ const MAX_DESCRIPTION_CHARS: usize = 512;
 /// How many groups a search shows.
 const MAX_FOUND: usize = 50;
 
-/// Makes a group whose owner is its only member. Until the session is in its timeline it notes what is new to its user, so
-/// that whoever finds the group in the log meanwhile does not tell it of what it has made itself.
+/// Makes a group whose owner is its only member. Until the session is in its timeline it notes what is new to its user,
+/// so that whoever finds the group in the log meanwhile does not tell it of what it has made itself.
 pub(crate) async fn create(
     core: &Core,
     session: &Arc<LocalSession>,
@@ -73,8 +73,8 @@ pub(crate) async fn join(
     Ok(frame(id, group))
 }
 
-/// Ends a user's membership. The sessions of the user get the leave entry and nothing after it; those on other devices are
-/// told of the conversation once more.
+/// Ends a user's membership. The sessions of the user get the leave entry and nothing after it; those on other devices
+/// are told of the conversation once more.
 pub(crate) async fn leave(
     core: &Core,
     session: &Arc<LocalSession>,
