@@ -223,3 +223,19 @@ async fn whoever_makes_a_group_is_not_told_of_it_by_others() {
         |frame: &ServerFrame| matches!(frame, ServerFrame::Conversation(view) if view.conversation == conversation);
     assert!(!owner.was_told(told));
 }
+
+#[tokio::test]
+async fn of_two_nodes_where_a_friend_comes_neither_leaves_it_to_the_other() {
+    let cluster = Cluster::new().await;
+    let (a, b) = cluster.pair().await;
+    let [alice, bob] = cluster.users(["alice", "bob"]).await;
+    cluster.log.friend_add(alice, bob).await.unwrap();
+    cluster.log.friend_accept(bob, alice).await.unwrap();
+    let mut alice = Client::login(&a, alice).await;
+    // Whatever the other node has to say of it is lost.
+    cluster.broker.drop_if(|_| true);
+    let _there = Client::login(&b, bob).await;
+    let _here = Client::login(&a, bob).await;
+    let came = |frame: &ServerFrame| matches!(frame, ServerFrame::Presence { user, online: true } if *user == bob);
+    alice.until("that bob is here", |frames| frames.iter().any(came)).await;
+}
