@@ -4,6 +4,7 @@ pub mod chat;
 pub mod doctor;
 mod error;
 pub mod nginx;
+mod question;
 pub mod replay;
 pub mod serve;
 pub mod up;

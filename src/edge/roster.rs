@@ -41,13 +41,12 @@ impl Roster {
             nodes.push(node);
         }
         self.members = members;
-        nodes.sort_by(|one, other| one.address.as_str().cmp(other.address.as_str()));
-        nodes
+        in_order(nodes)
     }
 }
 
-/// Returns the nodes that the node table says serve at `now`, by the database's clock, each with the address of its HTTP
-/// front.
+/// Returns the nodes that the node table says serve at `now`, by the database's clock, each with the address of its
+/// HTTP front.
 pub(super) fn offered(rows: &[NodeRow], now: Millis) -> Vec<(EdgeNode, String)> {
     let serving = rows.iter().filter(|row| row.state == NodeState::Ready && row.lease_until > now);
     let offered = serving.filter_map(|row| match NodeAddress::new(&row.tcp) {
@@ -62,7 +61,10 @@ pub(super) fn offered(rows: &[NodeRow], now: Millis) -> Vec<(EdgeNode, String)> 
 
 /// Returns the nodes that the node table says serve at `now`, by the database's clock, in the order of their addresses.
 pub fn live_nodes(rows: &[NodeRow], now: Millis) -> Vec<EdgeNode> {
-    let mut nodes: Vec<EdgeNode> = offered(rows, now).into_iter().map(|(node, _)| node).collect();
+    in_order(offered(rows, now).into_iter().map(|(node, _)| node).collect())
+}
+
+fn in_order(mut nodes: Vec<EdgeNode>) -> Vec<EdgeNode> {
     nodes.sort_by(|one, other| one.address.as_str().cmp(other.address.as_str()));
     nodes
 }

@@ -83,7 +83,7 @@ pub struct Node {
     core: Arc<Core>,
     tcp: SocketAddr,
     http: SocketAddr,
-    /// Ends the TCP front.
+    /// Ends the TCP front, and sends guests of both fronts away.
     unready: CancellationToken,
     /// Ends the HTTP front, whose pages say meanwhile that the node stops, and the tasks behind both.
     quit: CancellationToken,
@@ -294,7 +294,9 @@ impl Node {
         let mut in_time = timeout(PHASE, served).await.is_ok();
         quit.cancel();
         tasks.close();
-        in_time &= timeout(PHASE, tasks.wait()).await.is_ok();
+        // The ports are free when the node has stopped.
+        let ended = async { tokio::join!(tasks.wait(), listeners.wait()) };
+        in_time &= timeout(PHASE, ended).await.is_ok();
         // The router ends behind everything that gives it work.
         quit_router.cancel();
         in_time &= timeout(PHASE, router).await.is_ok();

@@ -1,6 +1,7 @@
 use std::env;
-use std::io::{self, BufRead, Write};
+use std::io;
 
+use crate::cli::question;
 use crate::protocol::Password;
 
 /// Where a password is looked for unless told otherwise.
@@ -35,21 +36,14 @@ pub(super) async fn find(variable: Option<&str>, name: &str, interactive: bool) 
         return Err(PasswordError::NoTerminal);
     }
     let prompt = format!("Password of {name}: ");
-    ask(move || rpassword::prompt_password(prompt)).await.map(Password::new)
+    let answer = question::ask(move || rpassword::prompt_password(prompt)).await;
+    answer.map(Password::new).map_err(PasswordError::Terminal)
 }
 
 /// Asks whether a name should be registered.
 pub(super) async fn agrees(name: &str) -> Result<bool, PasswordError> {
     let question = format!("No user {name} has this password. Register {name} with it? [y/N] ");
-    let answer = ask(move || {
-        let mut terminal = io::stderr();
-        terminal.write_all(question.as_bytes())?;
-        terminal.flush()?;
-        let mut line = String::new();
-        io::stdin().lock().read_line(&mut line)?;
-        Ok(line)
-    });
-    Ok(matches!(answer.await?.trim(), "y" | "Y" | "yes"))
+    question::agrees(question).await.map_err(PasswordError::Terminal)
 }
 
 /// Asks for the old password and twice for the new one; `None`: the two differ.
@@ -58,11 +52,6 @@ pub(super) fn change() -> io::Result<Option<(Password, Password)>> {
     let new = rpassword::prompt_password("New password: ")?;
     let again = rpassword::prompt_password("New password again: ")?;
     Ok((new == again).then(|| (Password::new(old), Password::new(new))))
-}
-
-async fn ask(question: impl FnOnce() -> io::Result<String> + Send + 'static) -> Result<String, PasswordError> {
-    let answer = tokio::task::spawn_blocking(question).await;
-    answer.map_err(io::Error::other).and_then(|answer| answer).map_err(PasswordError::Terminal)
 }
 
 #[cfg(test)]

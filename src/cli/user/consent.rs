@@ -1,6 +1,7 @@
-use std::io::{self, BufRead, IsTerminal, Write};
+use std::io::{self, IsTerminal};
 
 use crate::cli::CliError;
+use crate::cli::question::agrees;
 use crate::model::Name;
 
 /// Asks whether an account shall be deleted. Without a terminal it takes `--yes`.
@@ -9,15 +10,5 @@ pub(super) async fn to_delete(name: &Name) -> Result<bool, CliError> {
         return Err(CliError::Usage(format!("there is no terminal to ask whether to delete {name}; pass --yes")));
     }
     let question = format!("Delete {name} for good? The name stays taken, and what they said stays. [y/N] ");
-    let asked = tokio::task::spawn_blocking(move || {
-        let mut terminal = io::stderr();
-        terminal.write_all(question.as_bytes())?;
-        terminal.flush()?;
-        let mut line = String::new();
-        io::stdin().lock().read_line(&mut line)?;
-        Ok(line)
-    });
-    let answer = asked.await.map_err(io::Error::other).and_then(|answer| answer);
-    let answer = answer.map_err(|error| CliError::failed_by("cannot read from the terminal", error))?;
-    Ok(matches!(answer.trim(), "y" | "Y" | "yes"))
+    agrees(question).await.map_err(|error| CliError::failed_by("cannot read from the terminal", error))
 }

@@ -1,5 +1,5 @@
-//! The life of a node among others: its lease, which users are on it, whether it hears the bus, and what it does for all
-//! of them.
+//! The life of a node among others: its lease, which users are on it, whether it hears the bus, and what it does for
+//! all of them.
 
 mod announcer;
 mod health;

@@ -45,17 +45,10 @@ pub(super) async fn adopt(core: &Core, newcomers: &HashMap<ConversationId, Newco
             core.timelines.keep(conversation, hold);
         }
     }
-    // Read again now that they are attached: the head gives a new timeline its position, and whoever left meanwhile
-    // goes.
-    let memberships = core.store.memberships_in(&conversations, &users).await?;
-    let members: HashSet<_> = memberships.iter().map(|membership| (membership.conversation, membership.user)).collect();
-    for membership in &memberships {
+    // Read again now that they are attached: the head gives a new timeline its position. Whoever left meanwhile goes
+    // with the leave, which they find in the log or which is on its way.
+    for membership in core.store.memberships_in(&conversations, &users).await? {
         core.timelines.begin(membership.conversation, membership.head);
-    }
-    for &conversation in &conversations {
-        for &user in users.iter().filter(|user| !members.contains(&(conversation, **user))) {
-            core.timelines.detach_user(conversation, user);
-        }
     }
     Ok(())
 }

@@ -18,7 +18,7 @@ const SLICE: usize = 500;
 /// Runs one audit.
 pub(super) async fn audit(core: &Core, sweeper: &mut Sweeper) -> Result<(), StoreError> {
     let started = core.store.now().await?;
-    let (mut lost, mut missing) = (Vec::new(), 0);
+    let (mut lost, mut missing, mut strays) = (Vec::new(), 0, HashSet::new());
     for slice in core.locals.users().chunks(SLICE) {
         revoke(core, slice).await?;
         // Sessions that come to be while this runs list their conversations themselves.
@@ -46,12 +46,15 @@ pub(super) async fn audit(core: &Core, sweeper: &mut Sweeper) -> Result<(), Stor
             for conversation in
                 conversations.into_iter().filter(|conversation| !members.contains(&(user, *conversation)))
             {
-                // The hole holds the leave, with which their sessions go. Adopting looks at the membership once more
-                // and lets them go too if they came in behind it.
+                // The hole holds the leave, with which their sessions go.
                 core.timelines.due(conversation);
-                core.repairs.adopt_users(conversation, [user]);
+                strays.insert((user, conversation));
             }
         }
+    }
+    // Nothing behind the leave is for them, and it has not come for half a minute.
+    for (user, conversation) in sweeper.still_astray(strays) {
+        core.timelines.detach_user(conversation, user);
     }
     if missing > 0 {
         tracing::warn!(missing, "an audit found sessions that were not in the timelines of their conversations");

@@ -8,7 +8,7 @@ use super::mend::TO_THE_HEAD;
 use super::news::wrote;
 use super::timeline::{Entry, Release};
 use crate::model::store::{Range, StoreError};
-use crate::model::{ConversationId, Message, Seq};
+use crate::model::{ConversationId, Message, MessageKind, Seq};
 use crate::protocol::ServerFrame;
 use crate::server::core::Core;
 
@@ -75,10 +75,13 @@ async fn catch_up_one(
     loop {
         let range = Range { conversation, after: from - 1, until: TO_THE_HEAD };
         let asked = page.rows();
-        let rows = core.store.messages(&[range], asked).await.map_err(|error| (from, error))?;
+        let mut rows = core.store.messages(&[range], asked).await.map_err(|error| (from, error))?;
         page.learn(&rows);
         core.commits.settled().await;
         let count = rows.len();
+        // What was said behind that is not for the session.
+        let leave = rows.iter().position(|row| row.kind == MessageKind::Leave && row.from == session.user);
+        rows.truncate(leave.map_or(count, |at| at + 1));
         let others = rows.iter().any(|message| !session.outbox.is_own(conversation, message.seq));
         if others && let Some(mut news) = core.timelines.take_news(conversation, session.number) {
             rows.iter().for_each(|message| wrote(&mut news, session.user, message.from, message.seq));
@@ -92,6 +95,11 @@ async fn catch_up_one(
             }
             from = seq + 1;
         }
+        if leave.is_some() {
+            core.timelines.detach(conversation, session.number);
+            come_back(core, session, conversation);
+            return Ok(());
+        }
         if count == asked {
             // There is more before the present: what passed meanwhile comes with it.
             core.timelines.open_buffer(conversation, session.number);
@@ -103,8 +111,17 @@ async fn catch_up_one(
                 core.repairs.holes();
                 return Ok(());
             }
-            Release::Gone => return Ok(()),
+            Release::Gone => {
+                come_back(core, session, conversation);
+                return Ok(());
+            }
             Release::Again => core.timelines.open_buffer(conversation, session.number),
         };
     }
+}
+
+/// Looks once more at the membership of a session that was let go: its user may have joined again meanwhile, when it
+/// was still there.
+pub(crate) fn come_back(core: &Core, session: &LocalSession, conversation: ConversationId) {
+    core.repairs.adopt_users(conversation, [session.user]);
 }

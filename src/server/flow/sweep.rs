@@ -1,12 +1,14 @@
 //! Compares timelines with the heads in the log.
 
+use std::collections::HashSet;
+
 use metrics::counter;
 use tokio::time::{Duration, Instant};
 
 use super::subscriptions::Address;
 use super::timelines::MAX_PATIENCE;
 use crate::model::store::{Head, StoreError};
-use crate::model::{ConversationId, ConversationKind, Millis, Seq};
+use crate::model::{ConversationId, ConversationKind, Millis, Seq, UserId};
 use crate::server::core::Core;
 use crate::telemetry;
 
@@ -30,13 +32,15 @@ pub(super) struct Sweeper {
     /// What an audit found behind its head, and when it is certain that the bus does not bring it.
     suspects: Vec<Head>,
     suspects_due: Option<Instant>,
+    /// Whose sessions the last audit found in conversations that they are not in.
+    strays: HashSet<(UserId, ConversationId)>,
 }
 
 impl Sweeper {
     /// Makes a sweeper for a node that started at this time of the database's clock.
     pub(super) fn new(since: Millis) -> Self {
         let now = Instant::now();
-        Self { since, long_due: now, next: now, suspects: Vec::new(), suspects_due: None }
+        Self { since, long_due: now, next: now, suspects: Vec::new(), suspects_due: None, strays: HashSet::new() }
     }
 
     /// Tells whether the last sweep is long enough ago.
@@ -78,6 +82,15 @@ impl Sweeper {
             self.suspects.extend(behind);
             self.suspects_due = Some(Instant::now() + MAX_PATIENCE);
         }
+    }
+
+    /// Takes whom an audit found where they are not members. Returns those who were there in the audit before, too.
+    pub(super) fn still_astray(
+        &mut self,
+        found: HashSet<(UserId, ConversationId)>,
+    ) -> HashSet<(UserId, ConversationId)> {
+        let before = std::mem::replace(&mut self.strays, found);
+        before.intersection(&self.strays).copied().collect()
     }
 
     /// Returns when to judge what the last audit found.

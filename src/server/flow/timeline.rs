@@ -95,6 +95,8 @@ struct Attachment {
     buffer: Option<Buffer>,
     /// What the session is to be told of the conversation before its first message.
     news: Option<Box<ConversationView>>,
+    /// Its user has left with this seq: the session goes as soon as it has been given that, and gets nothing behind it.
+    left: Option<Seq>,
 }
 
 #[derive(Debug)]
@@ -121,7 +123,7 @@ impl Timeline {
         }
         let session = Arc::clone(session);
         let buffer = Some(Buffer::from(self.next));
-        self.attached.push(Attachment { session, floor: 0, own: Vec::new(), buffer, news });
+        self.attached.push(Attachment { session, floor: 0, own: Vec::new(), buffer, news, left: None });
         true
     }
 
@@ -159,7 +161,7 @@ impl Timeline {
             if let Some(news) = &mut attachment.news {
                 keep_up(news, attachment.session.user, frame);
             }
-            let is_let_in = attachment.buffer.is_none() || attachment.floor > 0;
+            let is_let_in = attachment.left.is_none() && (attachment.buffer.is_none() || attachment.floor > 0);
             if is_let_in && Some(attachment.session.user) != except {
                 attachment.session.event(frame);
             }
@@ -283,7 +285,11 @@ impl Timeline {
                 None => attachment.session.outbox.own(conversation, seq),
             }
         }
-        Release::Live
+        if attachment.left.is_none() {
+            return Release::Live;
+        }
+        self.detach(conversation, number);
+        Release::Gone
     }
 
     fn park(&mut self, entry: Entry, passed: &mut Passed) {
@@ -332,8 +338,25 @@ impl Timeline {
         match kind {
             MessageKind::Text => {}
             MessageKind::Join => passed.joined.push(from),
-            MessageKind::Leave => self.detach_user(conversation, from),
+            MessageKind::Leave => self.part(conversation, from, seq),
         }
+    }
+
+    /// Lets the sessions of somebody who has left go. Those that still read the log, or will since they are behind,
+    /// stay until they have read up to the leave.
+    fn part(&mut self, conversation: ConversationId, user: UserId, seq: Seq) {
+        self.attached.retain_mut(|other| {
+            if other.session.user != user {
+                return true;
+            }
+            let reads = other.buffer.is_some() || other.session.outbox.is_behind_in(conversation);
+            if reads {
+                other.left.get_or_insert(seq);
+            } else {
+                other.session.leave(conversation);
+            }
+            reads
+        });
     }
 }
 
@@ -349,7 +372,7 @@ impl Passed {
 impl Attachment {
     /// Takes an entry that is next in the timeline.
     fn take(&mut self, conversation: ConversationId, seq: Seq, frame: &Bytes) {
-        if seq <= self.floor {
+        if seq <= self.floor || self.left.is_some() {
             return;
         }
         let own = self.own.iter().position(|&own| own == seq).map(|at| self.own.swap_remove(at)).is_some();

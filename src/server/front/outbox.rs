@@ -226,6 +226,11 @@ impl Outbox {
         state.stale || !state.behind.is_empty()
     }
 
+    /// Tells whether messages of a conversation were dropped that have to be made good.
+    pub(crate) fn is_behind_in(&self, conversation: ConversationId) -> bool {
+        self.lock().behind.contains_key(&conversation)
+    }
+
     /// Tells whether the writer has taken everything.
     pub(crate) fn is_drained(&self) -> bool {
         self.lock().queue.iter().all(|item| item.frame().is_none())

@@ -19,7 +19,7 @@ use crate::protocol::{
     CloseReason, ErrorCode, FriendRequestView, FriendView, Login, MemberMore, RequestId, ServerFrame,
 };
 use crate::server::core::Core;
-use crate::server::flow::{Entry, Hold, LocalSession, PageSize, Release};
+use crate::server::flow::{Entry, Hold, LocalSession, PageSize, Release, come_back};
 use crate::server::front::Outbox;
 use crate::telemetry;
 
@@ -115,8 +115,10 @@ pub(crate) async fn login(
     outbox.reply(&ServerFrame::CaughtUp { more: missed.more });
     for membership in &memberships {
         let (conversation, head) = (membership.conversation, membership.head);
-        if core.timelines.release(conversation, member.session.number, head) == Release::Again {
-            outbox.fall_behind(conversation, head + 1);
+        match core.timelines.release(conversation, member.session.number, head) {
+            Release::Live => {}
+            Release::Again => outbox.fall_behind(conversation, head + 1),
+            Release::Gone => come_back(core, &member.session, conversation),
         }
     }
     for FriendRequestView { user, name } in requests {

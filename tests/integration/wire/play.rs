@@ -3,10 +3,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde_json::{Value, json};
 use switchboard::protocol::ServerFrame;
 use switchboard::server::LimitsConfig;
+use tokio::time::timeout;
 
 use super::frame::{Names, expected, fits, written};
 use super::script::{self, Step};
-use super::socket::{Front, Socket};
+use super::socket::{DEADLINE, Front, Socket};
 use crate::harness::cluster::{Bus, Cluster, Settings, run};
 
 /// Plays a script on a cluster of its own.
@@ -81,7 +82,7 @@ impl Scene<'_> {
             Step::Hear { client, frames } => self.hear(line, &client, frames).await,
             Step::End { client, code } => {
                 let mut client = self.clients.remove(&client).unwrap_or_else(|| panic!("{line}: no such client"));
-                if let Some(frame) = client.next(&[]).await {
+                if let Some(frame) = client.next(line, &[]).await {
                     panic!("{line}: after the end came {frame}{}", client.story());
                 }
                 let closing = client.closing.as_ref().unwrap_or_else(|| panic!("{line}: an end without a reason"));
@@ -106,7 +107,7 @@ impl Scene<'_> {
         let mut left: Vec<Value> = frames.into_iter().map(read).collect();
         let client = self.clients.get_mut(name).unwrap_or_else(|| panic!("{line}: there is no client {name}"));
         while !left.is_empty() {
-            let Some(frame) = client.next(&left).await else {
+            let Some(frame) = client.next(line, &left).await else {
                 panic!("{line}: {name}'s connection has ended{}", client.story());
             };
             match left.iter().position(|expected| fits(&frame, expected, &mut self.names)) {
@@ -177,9 +178,10 @@ impl Client {
     }
 
     /// The next frame. What the node says of its own condition is passed over where it is not expected.
-    async fn next(&mut self, expected: &[Value]) -> Option<Value> {
+    async fn next(&mut self, line: &str, expected: &[Value]) -> Option<Value> {
         loop {
-            let frame = self.socket.hear().await?;
+            let heard = timeout(DEADLINE, self.socket.hear()).await;
+            let frame = heard.unwrap_or_else(|_| panic!("{line}: nothing in {DEADLINE:?}{}", self.story()))?;
             self.heard.push(frame.to_string().chars().take(400).collect());
             let known = ServerFrame::parse(frame.to_string().as_bytes()).expect("a frame that the protocol knows");
             let again: Value = serde_json::from_slice(&known.to_line()).unwrap();
@@ -201,7 +203,8 @@ impl Client {
 
     async fn expect(&mut self, name: &str, expected: &Value) -> Value {
         loop {
-            let frame = self.next(&[]).await.unwrap_or_else(|| panic!("{name}'s connection has ended{}", self.story()));
+            let frame =
+                self.next(name, &[]).await.unwrap_or_else(|| panic!("{name}'s connection has ended{}", self.story()));
             if fits(&frame, expected, &mut Names::new()) {
                 return frame;
             }

@@ -11,7 +11,7 @@ use tokio_tungstenite::{WebSocketStream, client_async};
 use crate::harness::Wire;
 use crate::harness::cluster::Cluster;
 
-const DEADLINE: Duration = Duration::from_secs(30);
+pub(super) const DEADLINE: Duration = Duration::from_secs(30);
 
 /// By which front the clients of a script come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -30,7 +30,11 @@ pub(super) enum Socket {
 impl Socket {
     pub(super) async fn connect(cluster: &Cluster, front: Front, node: usize) -> Self {
         match front {
-            Front::Tcp => Self::Tcp(Wire::connect(cluster.tcp(node)).await),
+            Front::Tcp => {
+                let mut wire = Wire::connect(cluster.tcp(node)).await;
+                wire.be_patient(2 * DEADLINE);
+                Self::Tcp(wire)
+            }
             Front::WebSocket => Self::WebSocket(Box::new(Web::connect(cluster.http(node)).await)),
         }
     }
@@ -43,7 +47,7 @@ impl Socket {
         }
     }
 
-    /// The next frame; `None` at the end.
+    /// The next frame; `None` at the end. Waits for longer than whoever asks.
     pub(super) async fn hear(&mut self) -> Option<Value> {
         match self {
             Self::Tcp(wire) => wire.hear_any().await,
@@ -109,7 +113,7 @@ impl Web {
 
     /// The next message of whatever kind; `None` at the end.
     pub(super) async fn hear_any(&mut self) -> Option<Message> {
-        match timeout(DEADLINE, self.stream.next()).await.expect("a message in time")? {
+        match timeout(2 * DEADLINE, self.stream.next()).await.expect("a message in time")? {
             Ok(message) => Some(message),
             Err(Error::Io(_) | Error::ConnectionClosed) => None,
             Err(error) => panic!("the server breaks the protocol: {error}"),

@@ -2,6 +2,7 @@
 //! twice, out of order or not at all.
 
 mod delivery;
+mod leaving;
 mod reading;
 mod sweeps;
 mod timelines;

@@ -274,7 +274,7 @@ async fn a_join_that_meets_the_timeline_of_a_login_reaches_the_other_devices() {
 }
 
 #[tokio::test]
-async fn who_leaves_while_being_put_into_a_timeline_hears_nothing_after() {
+async fn who_leaves_while_being_put_into_a_timeline_hears_the_leave_and_nothing_after() {
     let cluster = Cluster::routed(ROUTING).await;
     let (a, b) = cluster.pair().await;
     let [alice, bob] = cluster.users(["alice", "bob"]).await;
@@ -290,11 +290,16 @@ async fn who_leaves_while_being_put_into_a_timeline_hears_nothing_after() {
     crate::server::service::group_leave(&a.core, &session, None, group).await.unwrap();
     drop(held);
     repairs(&b).await;
-    assert_eq!(b.core.timelines.position(group), None, "nobody listens");
     alice.sent("1", SendTarget::Conversation { conversation: group }, "a secret").await;
     alice.sent("2", to(bob), "end").await;
     device.hears("end").await;
-    assert_eq!(device.seqs(group), NOTHING);
+    // It was told of the group, so it is told that it is over.
+    let left = |frame: &ServerFrame| matches!(frame, ServerFrame::Message(m) if m.kind == MessageKind::Leave);
+    device.until("the leave", |frames| frames.iter().any(left)).await;
+    repairs(&b).await;
+    assert_eq!(b.core.timelines.position(group), None, "nobody listens");
+    device.take();
+    assert_eq!(device.seqs(group), [2]);
 }
 
 #[tokio::test]
