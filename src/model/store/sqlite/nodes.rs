@@ -155,6 +155,7 @@ fn state_text(state: NodeState) -> &'static str {
     match state {
         NodeState::Starting => "starting",
         NodeState::Ready => "ready",
+        NodeState::Deaf => "deaf",
         NodeState::Draining => "draining",
         NodeState::Stopped => "stopped",
         NodeState::Expired => "expired",
@@ -165,6 +166,7 @@ fn state(text: &str) -> Result<NodeState, StoreError> {
     match text {
         "starting" => Ok(NodeState::Starting),
         "ready" => Ok(NodeState::Ready),
+        "deaf" => Ok(NodeState::Deaf),
         "draining" => Ok(NodeState::Draining),
         "stopped" => Ok(NodeState::Stopped),
         "expired" => Ok(NodeState::Expired),
