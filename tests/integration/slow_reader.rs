@@ -22,7 +22,9 @@ on_each_bus! { crate::slow_reader::small_outboxes(), Redis;
 }
 
 fn small_outboxes() -> Settings {
-    let limits = LimitsConfig { outbox: ByteSize::kib(64), ..LimitsConfig::default() };
+    // However long a busy machine takes for all that goes by: nobody here is to be closed for being slow.
+    let slow_after = Duration::from_secs(600);
+    let limits = LimitsConfig { outbox: ByteSize::kib(64), slow_after, ..LimitsConfig::default() };
     Settings { limits, ..Settings::default() }
 }
 

@@ -45,8 +45,8 @@ pub(super) async fn adopt(core: &Core, newcomers: &HashMap<ConversationId, Newco
             core.timelines.keep(conversation, hold);
         }
     }
-    // Read again now that they are attached: the head gives a new timeline its position. Whoever left meanwhile goes with
-    // the leave, which they find in the log or which is on its way.
+    // Read again now that they are attached: the head gives a new timeline its position. Whoever left meanwhile goes
+    // with the leave, which they find in the log or which is on its way.
     for membership in core.store.memberships_in(&conversations, &users).await? {
         core.timelines.begin(membership.conversation, membership.head);
     }

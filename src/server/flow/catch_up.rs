@@ -120,8 +120,8 @@ async fn catch_up_one(
     }
 }
 
-/// Looks once more at the membership of a session that was let go: its user may have joined again meanwhile, when it was
-/// still there.
+/// Looks once more at the membership of a session that was let go: its user may have joined again meanwhile, when it
+/// was still there.
 pub(crate) fn come_back(core: &Core, session: &LocalSession, conversation: ConversationId) {
     core.repairs.adopt_users(conversation, [session.user]);
 }

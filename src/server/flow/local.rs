@@ -27,7 +27,7 @@ pub(crate) struct LocalSession {
     pub(crate) outbox: Arc<Outbox>,
     /// The conversations in whose timelines it is; `None` once the session is over.
     attached: Mutex<Option<HashSet<ConversationId>>>,
-    /// Conversations that were born for its user while it was logging in; `None` once it has listed its conversations.
+    /// Conversations that were born for its user while it was logging in, or making one; `None` otherwise.
     born: Mutex<Option<HashSet<ConversationId>>>,
     greeting: Mutex<Greeting>,
     /// The version of its user's account when it logged in.
@@ -143,6 +143,11 @@ impl LocalSession {
             .as_mut()
             .map(|born| born.insert(conversation))
             .is_some()
+    }
+
+    /// Begins to note what is born for its user, as at its login, until [`listed`](Self::listed).
+    pub(crate) fn note_births(&self) {
+        self.born.lock().expect("no code panics while it holds it").get_or_insert_default();
     }
 
     /// Ends the listing: returns what was born meanwhile; from here on new conversations attach the session.

@@ -1,5 +1,5 @@
-//! What a session is told of a conversation that is new to it, before its first message. Until then it keeps up with what
-//! the session is told otherwise, so that it does not go back behind that.
+//! What a session is told of a conversation that is new to it, before its first message. Until then it keeps up with
+//! what the session is told otherwise, so that it does not go back behind that.
 
 use bytes::Bytes;
 

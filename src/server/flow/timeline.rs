@@ -342,8 +342,8 @@ impl Timeline {
         }
     }
 
-    /// Lets the sessions of somebody who has left go. Those that still read the log, or will since they are behind, stay
-    /// until they have read up to the leave.
+    /// Lets the sessions of somebody who has left go. Those that still read the log, or will since they are behind,
+    /// stay until they have read up to the leave.
     fn part(&mut self, conversation: ConversationId, user: UserId, seq: Seq) {
         self.attached.retain_mut(|other| {
             if other.session.user != user {

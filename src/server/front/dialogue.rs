@@ -1,5 +1,5 @@
-//! What a connection does whatever carries its frames: lets requests wait for their turn, runs at most one that takes time,
-//! and knows when the connection is over. No sockets in it.
+//! What a connection does whatever carries its frames: lets requests wait for their turn, runs at most one that takes
+//! time, and knows when the connection is over. No sockets in it.
 
 use std::collections::VecDeque;
 use std::future::Future;
@@ -209,8 +209,8 @@ impl Dialogue {
             // The closing frame may have been queued since the last write.
             return given_up || !unsent && self.outbox.is_sealed() && self.outbox.is_drained();
         }
-        // A client that has only closed its sending side still gets its answers; the last one may have been queued since
-        // the last write.
+        // A client that has only closed its sending side still gets its answers; the last one may have been queued
+        // since the last write.
         let busy = self.working.is_some() || !self.waiting.is_empty() || self.outbox.is_promising();
         self.eof_at.is_some() && !busy && !unsent && self.outbox.is_drained()
     }

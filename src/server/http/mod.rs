@@ -77,8 +77,8 @@ async fn readyz(State(Behind { core, .. }): State<Behind>) -> (StatusCode, Json<
     (status, Json(Ready { node: core.node.to_string(), state, degraded: !core.health.bus_ok() }))
 }
 
-/// Makes a WebSocket of the connection. Its origin is not asked: what a page of another origin may do is what it can log
-/// in for, because no cookie and no other credential of the browser's comes with it.
+/// Makes a WebSocket of the connection. Its origin is not asked: what a page of another origin may do is what it can
+/// log in for, because no cookie and no other credential of the browser's comes with it.
 async fn ws(State(Behind { core, websockets }): State<Behind>, request: Request) -> Response {
     if core.lease.state() != NodeState::Ready {
         return (StatusCode::SERVICE_UNAVAILABLE, "this node takes no new sessions\n").into_response();

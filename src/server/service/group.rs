@@ -17,7 +17,8 @@ const MAX_DESCRIPTION_CHARS: usize = 512;
 /// How many groups a search shows.
 const MAX_FOUND: usize = 50;
 
-/// Makes a group whose owner is its only member.
+/// Makes a group whose owner is its only member. Until the session is in its timeline it notes what is new to its user,
+/// so that whoever finds the group in the log meanwhile does not tell it of what it has made itself.
 pub(crate) async fn create(
     core: &Core,
     session: &Arc<LocalSession>,
@@ -27,10 +28,17 @@ pub(crate) async fn create(
 ) -> Result<ServerFrame, ServiceError> {
     let name = text("name", name, 1, MAX_NAME_CHARS)?;
     let description = text("description", description, 0, MAX_DESCRIPTION_CHARS)?;
-    let group = core.store.group_create(session.user, name, description).await?;
-    if core.timelines.attach(group.conversation, session, None) {
+    session.note_births();
+    let created = core.store.group_create(session.user, name, description).await;
+    if let Ok(group) = &created
+        && core.timelines.attach(group.conversation, session, None)
+    {
         session.outbox.fall_behind(group.conversation, group.head + 1);
     }
+    for conversation in session.listed() {
+        core.repairs.adopt_users(conversation, [session.user]);
+    }
+    let group = created?;
     // The user's other sessions hear of it wherever they are.
     let member = Notice { to: Audience::User(session.user), told: Told::Member(group.conversation) };
     notify(core, vec![member], None);
@@ -65,8 +73,8 @@ pub(crate) async fn join(
     Ok(frame(id, group))
 }
 
-/// Ends a user's membership. The sessions of the user get the leave entry and nothing after it; those on other devices are
-/// told of the conversation once more.
+/// Ends a user's membership. The sessions of the user get the leave entry and nothing after it; those on other devices
+/// are told of the conversation once more.
 pub(crate) async fn leave(
     core: &Core,
     session: &Arc<LocalSession>,

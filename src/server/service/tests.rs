@@ -1,6 +1,7 @@
 //! Logins that break off, and what they leave behind: nothing.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -8,7 +9,7 @@ use tokio::time::Instant;
 use super::{LoginFailure, conversations, history, received};
 use crate::model::store::NodeState;
 use crate::model::{MessageKind, UserId};
-use crate::protocol::{CloseReason, ErrorCode, ServerFrame};
+use crate::protocol::{CloseReason, ErrorCode, SendTarget, ServerFrame};
 use crate::server::LimitsConfig;
 use crate::server::scene::{Call, Client, Cluster, Host, eventually};
 
@@ -195,4 +196,30 @@ async fn what_no_log_has_is_told_when_the_bus_is_back() {
     assert!(!alice.was_told(is_news), "without a bus, by whom? {:#?}", alice.frames);
     cluster.broker.refuse(false);
     alice.until("three pieces of news", |frames| frames.iter().filter(|frame| is_news(frame)).count() >= 3).await;
+}
+
+#[tokio::test]
+async fn whoever_makes_a_group_is_not_told_of_it_by_others() {
+    let cluster = Cluster::new().await;
+    let a = cluster.node("node-a").await;
+    a.hears().await;
+    let [alice, bob] = cluster.users(["alice", "bob"]).await;
+    let (mut owner, mut device) = (Client::login(&a, alice).await, Client::login(&a, alice).await);
+    let mut bob = Client::login(&a, bob).await;
+    let created = a.store.hold_after(Call::Other);
+    let (core, session) = (Arc::clone(&a.core), Arc::clone(owner.member.as_ref().unwrap().session()));
+    let creating = tokio::spawn(async move { super::group_create(&core, &session, None, "tea", "").await });
+    created.reached().await;
+    // The log has the group, and somebody looks; somebody else begins to talk.
+    a.core.repairs.swept(0).await;
+    bob.sent("1", SendTarget::User { to: alice }, "hello").await;
+    device.until("the group", |frames| frames.iter().any(|frame| matches!(frame, ServerFrame::Conversation(_)))).await;
+    drop(created);
+    let Ok(ServerFrame::Group { conversation, .. }) = creating.await.unwrap() else { panic!("no group") };
+    owner.hears("hello").await;
+    device.sent("2", SendTarget::Conversation { conversation }, "tea is ready").await;
+    owner.hears("tea is ready").await;
+    let told =
+        |frame: &ServerFrame| matches!(frame, ServerFrame::Conversation(view) if view.conversation == conversation);
+    assert!(!owner.was_told(told));
 }

@@ -1,5 +1,5 @@
-//! The whole wire, as it stands in docs/PROTOCOL.md, over both fronts: each script in tests/fixtures/wire says what goes
-//! over the sockets of a cluster of two nodes, frame by frame.
+//! The whole wire, as it stands in docs/PROTOCOL.md, over both fronts: each script in tests/fixtures/wire says what
+//! goes over the sockets of a cluster of two nodes, frame by frame.
 //!
 //! A script's lines, in order:
 //!
@@ -8,9 +8,9 @@
 //! - `connect CLIENT on NODE` opens a connection; `user CLIENT on NODE` also makes an account of that name and logs in,
 //!   which binds `$CLIENT` and `$CLIENT_token`; `device CLIENT of USER on NODE` logs a user in on one more connection.
 //! - `CLIENT> FRAME` sends, to the letter but for `$names`, which must be bound.
-//! - `CLIENT< FRAME` is the next frame that comes: the same fields and values, in whatever order of fields. `$name` stands
-//!   for a value and binds it where it is not bound yet, `$_` for any value, `#3` for an array of three, and a last field
-//!   `...` allows more fields.
+//! - `CLIENT< FRAME` is the next frame that comes: the same fields and values, in whatever order of fields. `$name`
+//!   stands for a value and binds it where it is not bound yet, `$_` for any value, `#3` for an array of three, and a
+//!   last field `...` allows more fields.
 //! - `CLIENT<? FRAME` lines that follow each other may come in any order.
 //! - `CLIENT quits` ends the connection from the client's side; `CLIENT< end CODE` is its end from the server's, which
 //!   on WebSocket carries the code.
