@@ -352,10 +352,10 @@ mod tests {
     fn every_prefix_of_a_packet_is_refused_or_shorter() {
         let bytes = messages().encode(&origin());
         for length in 0..bytes.len() {
-            if let Ok((_, Some(Packet::Messages(deliveries)))) = Packet::decode(bytes.slice(..length), |_| true) {
+            if let Ok((_, Some(Packet::Messages(deliveries)))) = Packet::decode(bytes.slice(..length), |_, _| true) {
                 assert!(deliveries.len() < 3);
             }
         }
-        assert_eq!(Packet::decode(Bytes::from_static(&[2, 1]), |_| true).unwrap_err(), Malformed::Version(2));
+        assert_eq!(Packet::decode(Bytes::from_static(&[2, 1]), |_, _| true).unwrap_err(), Malformed::Version(2));
     }
 }
