@@ -22,7 +22,7 @@ async fn talk(alice: &mut User, bob: &mut User, key: &str) {
     let there = alice.tell(bob.id, key, "there").await;
     bob.hear_past(&["conversation"], "message").await;
     let back = bob.post(there.conversation, key, "and back").await;
-    alice.expect(bob.message(back, key, "and back")).await;
+    assert_eq!(alice.hear_past(&["conversation"], "message").await, bob.message(back, key, "and back"));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -16,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 use crate::model::Millis;
 use crate::protocol::ServerFrame;
 use crate::server::core::{Core, unix_now};
-use crate::server::flow::LocalSession;
+use crate::server::flow::{Address, LocalSession};
 use crate::server::service;
 use crate::telemetry;
 
@@ -277,6 +277,8 @@ pub(crate) async fn run(core: Arc<Core>, stop: CancellationToken) {
             Heard::Deaf { since } => {
                 tracing::warn!("the node hears nothing through its bus, messages of other nodes come through the log");
                 core.health.tell(&core, since);
+                // A broker may have forgotten it.
+                core.subscriptions.renew(Address::Inbox, core.lease.database_now());
             }
             Heard::Resumed { sweep_since } => {
                 tokio::select! {
