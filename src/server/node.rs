@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
-use tokio::net::{TcpListener, TcpSocket};
+use tokio::net::TcpListener;
 use tokio::sync::mpsc::Receiver;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
@@ -171,8 +171,8 @@ impl NodeBuilder {
     /// Starts the node: takes its ports and its row, subscribes its inbox, and is ready. A bus that is away is no
     /// error: the node starts degraded.
     pub async fn start(self) -> Result<Node, StartError> {
-        let (tcp_listener, tcp) = bind("listen.tcp", self.listen.tcp).await?;
-        let (http_listener, http) = bind("listen.http", self.listen.http).await?;
+        let (tcp_listener, tcp) = bind("listen.tcp", self.listen.tcp)?;
+        let (http_listener, http) = bind("listen.http", self.listen.http)?;
         let advertised = |address: SocketAddr| match self.node.advertise.as_str() {
             "" => address.to_string(),
             host => format!("{host}:{}", address.port()),
@@ -192,6 +192,7 @@ impl NodeBuilder {
         tasks.spawn(cluster::run_presence(same(), stop()));
         tasks.spawn(cluster::run_announcer(same(), stop()));
         tasks.spawn(cluster::run_health(same(), stop()));
+        tasks.spawn(cluster::run_canary(same(), stop()));
         tasks.spawn(service::run_cursors(same(), stop()));
         if let Some(keep) = keep {
             tasks.spawn(cluster::run_retention(same(), keep, stop()));
@@ -307,10 +308,6 @@ impl Node {
     }
 }
 
-/// Connections that wait to be accepted; the system lowers it to its own limit. Whoever finds no room comes again a
-/// second later, and when a node has died everybody comes at once.
-const BACKLOG: u32 = 16_384;
-
 /// Subscribes; a link that breaks meanwhile is no error.
 async fn subscribe(bus: &dyn MessageBus, subject: &Subject) -> Result<Subscription, BusError> {
     loop {
@@ -324,12 +321,9 @@ async fn subscribe(bus: &dyn MessageBus, subject: &Subject) -> Result<Subscripti
     }
 }
 
-async fn bind(key: &'static str, address: SocketAddr) -> Result<(TcpListener, SocketAddr), StartError> {
+fn bind(key: &'static str, address: SocketAddr) -> Result<(TcpListener, SocketAddr), StartError> {
     let failed = |source| StartError::Listen { key, address, source };
-    let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }.map_err(failed)?;
-    socket.set_reuseaddr(true).map_err(failed)?;
-    socket.bind(address).map_err(failed)?;
-    let listener = socket.listen(BACKLOG).map_err(failed)?;
+    let listener = front::listen(address).map_err(failed)?;
     let bound = listener.local_addr().map_err(failed)?;
     Ok((listener, bound))
 }

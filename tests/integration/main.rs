@@ -10,6 +10,7 @@ mod bus;
 mod chat;
 mod config;
 mod containers;
+mod deaf;
 mod degraded;
 #[cfg(feature = "redis")]
 mod following;

@@ -229,6 +229,7 @@ pub(super) fn state_text(state: NodeState) -> &'static str {
     match state {
         NodeState::Starting => "starting",
         NodeState::Ready => "ready",
+        NodeState::Deaf => "deaf",
         NodeState::Draining => "draining",
         NodeState::Stopped => "stopped",
         NodeState::Expired => "expired",
@@ -239,6 +240,7 @@ fn state(text: &str) -> Result<NodeState, StoreError> {
     match text {
         "starting" => Ok(NodeState::Starting),
         "ready" => Ok(NodeState::Ready),
+        "deaf" => Ok(NodeState::Deaf),
         "draining" => Ok(NodeState::Draining),
         "stopped" => Ok(NodeState::Stopped),
         "expired" => Ok(NodeState::Expired),

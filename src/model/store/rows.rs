@@ -252,6 +252,8 @@ pub enum NodeState {
     Starting,
     /// Serving.
     Ready,
+    /// Serving those who are there; new clients are for nodes that hear their bus.
+    Deaf,
     /// Sending its sessions away.
     Draining,
     /// Gave its lease back.

@@ -159,6 +159,35 @@ impl Lease {
         self.beat_now();
     }
 
+    /// Leaves new clients to the other nodes.
+    fn withdraw(&self) {
+        self.turn(NodeState::Ready, NodeState::Deaf);
+    }
+
+    /// Takes new clients again, if it was for its deafness that it did not.
+    pub(super) fn return_to_service(&self) {
+        self.turn(NodeState::Deaf, NodeState::Ready);
+    }
+
+    fn turn(&self, from: NodeState, to: NodeState) {
+        let turned = self.state.send_if_modified(|state| {
+            let turns = *state == from;
+            if turns {
+                *state = to;
+            }
+            turns
+        });
+        if turned {
+            tracing::warn!(from = ?from, to = ?to, "the node's readiness has changed");
+            self.beat_now();
+        }
+    }
+
+    /// Returns what the node is doing, and is told when that changes.
+    pub(crate) fn watch_state(&self) -> watch::Receiver<NodeState> {
+        self.state.subscribe()
+    }
+
     /// Returns what the node is doing.
     pub(crate) fn state(&self) -> NodeState {
         *self.state.borrow()
@@ -167,6 +196,12 @@ impl Lease {
     /// Writes the row at once instead of with the next beat.
     pub(crate) fn beat_now(&self) {
         self.beat_now.notify_one();
+    }
+
+    /// Returns when a peer that takes clients last heard itself, by the database's clock.
+    fn best_hearing(&self) -> Option<Millis> {
+        let peers = self.peers.lock().expect("no code panics while it holds the list of peers");
+        peers.iter().filter(|peer| peer.state == NodeState::Ready).filter_map(|peer| peer.heard_at).max()
     }
 
     /// Returns the nodes, but this one, that hold a lease.
@@ -235,6 +270,9 @@ async fn beat(core: &Core, tcp: &str, http: &str, weight: u32) -> Result<(), Tro
             if beat.dirty_since.is_some() {
                 core.router.dirty_told(now);
             }
+            if core.health.is_outdone(core.lease.best_hearing()) {
+                core.lease.withdraw();
+            }
             Ok(())
         }
         Beaten::Fenced => heal(core, tcp, http, weight).await,
@@ -256,7 +294,7 @@ fn condition(core: &Core) -> Beat {
         epoch: core.lease.epoch(),
         state: core.lease.state(),
         bus_ok: core.health.bus_ok(),
-        heard: false,
+        heard: core.health.take_fresh(),
         dirty_since: core.router.dirty_since(core.lease.database_now()),
         sessions: core.locals.count() as u32,
         lease_ms: LEASE_MS,

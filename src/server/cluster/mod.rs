@@ -2,6 +2,7 @@
 //! all of them.
 
 mod announcer;
+mod canary;
 mod health;
 mod holder;
 mod lease;
@@ -16,6 +17,6 @@ pub use lease::ClaimError;
 pub(crate) use lease::{Lease, claim, release};
 pub(crate) use presence::PresenceBook;
 pub(crate) use {
-    announcer::run as run_announcer, health::run as run_health, lease::run as run_lease, presence::run as run_presence,
-    retention::run as run_retention,
+    announcer::run as run_announcer, canary::run as run_canary, health::run as run_health, lease::run as run_lease,
+    presence::run as run_presence, retention::run as run_retention,
 };

@@ -6,6 +6,7 @@
 //! to       = users:u16 u64*   no users: whoever is a member; 65535 and none: whoever listens already
 //! notices  = notice*          notice = audience:u8 id:u64 except:u64 told:u8 value:u64 length:u32 frame
 //! sweep    = since:i64
+//! canary   = number:u64
 //! ```
 //! Integers are big-endian. A node reads its own version and the one before.
 
@@ -18,6 +19,9 @@ use crate::protocol::CloseReason;
 
 /// The version this node writes.
 const VERSION: u8 = 1;
+
+/// The kind of a canary, which alone is for the node that wrote it.
+const CANARY: u8 = 4;
 
 /// Who wrote a packet and when.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -45,6 +49,11 @@ pub(crate) enum Packet {
     Sweep {
         /// From when on.
         since: Millis,
+    },
+    /// What a node sends itself, to hear whether it hears.
+    Canary {
+        /// When, in milliseconds of the origin's own, which nothing sets back.
+        number: u64,
     },
 }
 
@@ -93,6 +102,7 @@ impl Packet {
             Self::Messages(_) => 1,
             Self::Notices(_) => 2,
             Self::Sweep { .. } => 3,
+            Self::Canary { .. } => CANARY,
         });
         out.put_slice(origin.cluster.as_bytes());
         out.put_u64(origin.epoch);
@@ -104,14 +114,16 @@ impl Packet {
             Self::Messages(deliveries) => deliveries.iter().for_each(|delivery| delivery.encode(&mut out)),
             Self::Notices(notices) => notices.iter().for_each(|notice| notice.encode(&mut out)),
             Self::Sweep { since } => out.put_i64(*since),
+            Self::Canary { number } => out.put_u64(*number),
         }
         out.freeze()
     }
 
-    /// Reads a packet, unless its origin says that it is not wanted. Frames share the payload's memory.
+    /// Reads a packet, unless its origin, or whether it is a canary, says that it is not wanted. Frames share the
+    /// payload's memory.
     pub(crate) fn decode(
         mut bytes: Bytes,
-        wanted: impl FnOnce(&Origin) -> bool,
+        wanted: impl FnOnce(&Origin, bool) -> bool,
     ) -> Result<(Origin, Option<Self>), Malformed> {
         let version = bytes.try_get_u8().map_err(|_| Malformed::Field("empty"))?;
         if version != VERSION {
@@ -126,7 +138,7 @@ impl Packet {
         let length = bytes.try_get_u8().map_err(short)?;
         let node = NodeId::new(&text(&mut bytes, length.into())?).map_err(|_| Malformed::Field("node"))?;
         let origin = Origin { cluster, node, epoch, sent_at, trace };
-        if !wanted(&origin) {
+        if !wanted(&origin, kind == CANARY) {
             return Ok((origin, None));
         }
         let packet = match kind {
@@ -145,16 +157,23 @@ impl Packet {
                 Self::Notices(notices)
             }
             3 => Self::Sweep { since: bytes.try_get_i64().map_err(short)? },
+            CANARY => Self::Canary { number: bytes.try_get_u64().map_err(short)? },
             _ => return Err(Malformed::Field("kind")),
         };
         Ok((origin, Some(packet)))
+    }
+
+    /// Tells whether a payload is a canary.
+    #[cfg(test)]
+    pub(crate) fn is_canary(payload: &[u8]) -> bool {
+        payload.get(1) == Some(&CANARY)
     }
 
     fn body_bytes(&self) -> usize {
         match self {
             Self::Messages(deliveries) => deliveries.iter().map(Delivery::bytes).sum(),
             Self::Notices(notices) => notices.len() * 64,
-            Self::Sweep { .. } => 8,
+            Self::Sweep { .. } | Self::Canary { .. } => 8,
         }
     }
 }
@@ -320,12 +339,12 @@ mod tests {
 
     #[test]
     fn a_packet_survives_the_bus() {
-        for packet in [messages(), Packet::Sweep { since: 42 }, notices()] {
+        for packet in [messages(), Packet::Sweep { since: 42 }, notices(), Packet::Canary { number: 7 }] {
             let bytes = packet.encode(&origin());
-            let (read_origin, read) = Packet::decode(bytes.clone(), |_| true).unwrap();
+            let (read_origin, read) = Packet::decode(bytes.clone(), |_, _| true).unwrap();
             assert_eq!(read_origin, origin());
             assert_eq!(read.unwrap().encode(&origin()), bytes);
-            assert!(matches!(Packet::decode(bytes, |read| *read != origin()), Ok((_, None))));
+            assert!(matches!(Packet::decode(bytes, |read, _| *read != origin()), Ok((_, None))));
         }
     }
 
@@ -333,10 +352,10 @@ mod tests {
     fn every_prefix_of_a_packet_is_refused_or_shorter() {
         let bytes = messages().encode(&origin());
         for length in 0..bytes.len() {
-            if let Ok((_, Some(Packet::Messages(deliveries)))) = Packet::decode(bytes.slice(..length), |_| true) {
+            if let Ok((_, Some(Packet::Messages(deliveries)))) = Packet::decode(bytes.slice(..length), |_, _| true) {
                 assert!(deliveries.len() < 3);
             }
         }
-        assert_eq!(Packet::decode(Bytes::from_static(&[2, 1]), |_| true).unwrap_err(), Malformed::Version(2));
+        assert_eq!(Packet::decode(Bytes::from_static(&[2, 1]), |_, _| true).unwrap_err(), Malformed::Version(2));
     }
 }

@@ -39,9 +39,10 @@ pub(crate) async fn run(core: Arc<Core>, mut inbox: Subscription, stop: Cancella
 }
 
 fn receive(core: &Core, payload: bytes::Bytes) {
-    // On the subjects of its users and groups a node hears itself, too.
+    // On the subjects of its users and groups a node hears itself, too; only its canaries are meant for it.
     let own = |origin: &Origin| origin.node == core.node && origin.epoch == core.lease.epoch();
-    match Packet::decode(payload, |origin| origin.cluster == core.cluster_id && !own(origin)) {
+    let wanted = |origin: &Origin, canary| origin.cluster == core.cluster_id && own(origin) == canary;
+    match Packet::decode(payload, wanted) {
         Ok((_, Some(Packet::Messages(deliveries)))) => {
             deliveries.into_iter().for_each(|delivery| deliver(core, delivery));
         }
@@ -50,7 +51,8 @@ fn receive(core: &Core, payload: bytes::Bytes) {
             tracing::debug!(peer = %origin.node, since, "a peer asks for a sweep");
             core.repairs.sweep(since);
         }
-        Ok((origin, None)) if own(&origin) => {}
+        Ok((_, Some(Packet::Canary { number }))) => core.health.heard_canary(number, core.lease.database_now()),
+        Ok((origin, None)) if origin.cluster == core.cluster_id => {}
         Ok((_, None)) => counter!(telemetry::ENVELOPES_MALFORMED).increment(1),
         Err(error) => {
             counter!(telemetry::ENVELOPES_MALFORMED).increment(1);

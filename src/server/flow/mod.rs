@@ -27,7 +27,7 @@ mod timelines;
 
 pub(crate) use appender::{Answer, Appender, Post, Posted};
 pub(crate) use catch_up::{CATCH_UP_RETRY, PageSize, catch_up, come_back};
-pub(crate) use envelope::Origin;
+pub(crate) use envelope::{Origin, Packet};
 pub(crate) use gate::CommitGate;
 pub(crate) use local::{LocalSession, Locals, SessionNumber};
 pub(crate) use notice::{Audience, Notice, Told, notify};

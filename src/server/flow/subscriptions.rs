@@ -202,7 +202,7 @@ impl Subscriptions {
     }
 
     /// Has a subject subscribed anew, because something did not come that should have.
-    pub(super) fn renew(&self, address: Address, now: Millis) {
+    pub(crate) fn renew(&self, address: Address, now: Millis) {
         let mut guard = self.lock();
         let book = &mut *guard;
         book.attempts += 1;

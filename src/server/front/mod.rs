@@ -11,6 +11,6 @@ mod session;
 mod tests;
 mod websocket;
 
-pub(crate) use listener::{accept, run as run_listener};
+pub(crate) use listener::{accept, listen, run as run_listener};
 pub(crate) use outbox::Outbox;
 pub(crate) use websocket::run as run_websocket;

@@ -63,13 +63,14 @@ pub(crate) async fn run(core: Arc<Core>, listener: TcpListener, websockets: WebS
     let serve = |stream| {
         tokio::spawn(connection::run(stream, pages.clone(), stop.clone()));
     };
-    front::accept(listener, stop.clone(), serve).await;
+    stop.run_until_cancelled(front::accept(&listener, serve)).await;
 }
 
 async fn readyz(State(Behind { core, .. }): State<Behind>) -> (StatusCode, Json<Ready>) {
     let (status, state) = match core.lease.state() {
         NodeState::Ready => (StatusCode::OK, "ready"),
         NodeState::Starting => (StatusCode::SERVICE_UNAVAILABLE, "starting"),
+        NodeState::Deaf => (StatusCode::SERVICE_UNAVAILABLE, "deaf"),
         NodeState::Draining | NodeState::Stopped => (StatusCode::SERVICE_UNAVAILABLE, "stopping"),
         NodeState::Expired => (StatusCode::SERVICE_UNAVAILABLE, "fenced"),
     };

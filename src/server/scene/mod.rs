@@ -15,7 +15,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use super::cluster;
 use super::config::{LimitsConfig, NodeConfig};
 use super::core::Core;
-use super::flow;
+use super::flow::{self, Packet};
 use super::node::{NodeBuilder, Parts};
 use super::service;
 use crate::bus::Routing;
@@ -72,9 +72,18 @@ impl Cluster {
         core.lease.set_state(NodeState::Ready);
         tokio::spawn(flow::repair::run(same(), ends()));
         tokio::spawn(cluster::run_health(same(), ends()));
+        tokio::spawn(cluster::run_canary(same(), ends()));
         let (tcp, http) = ("127.0.0.1:1".to_owned(), "127.0.0.1:2".to_owned());
         let lease = tokio::spawn(cluster::run_lease(same(), tcp, http, 1, ends()));
         Host { core, store, lease, _stop: stop.clone().drop_guard(), stop }
+    }
+
+    /// Delivers the next packet to nobody; canaries come and go all the time and do not count.
+    pub(crate) fn lose_next(&self) {
+        let due = std::sync::atomic::AtomicBool::new(true);
+        self.broker.drop_if(move |outgoing| {
+            !Packet::is_canary(&outgoing.payload) && due.swap(false, std::sync::atomic::Ordering::AcqRel)
+        });
     }
 
     /// Registers a user.

@@ -211,7 +211,7 @@ async fn a_lost_first_message_comes_with_the_second() {
     let (a, b) = cluster.pair().await;
     let [alice, bob] = cluster.users(["alice", "bob"]).await;
     let (mut one, mut other) = (Client::login(&a, alice).await, Client::login(&b, bob).await);
-    cluster.broker.drop_next(1);
+    cluster.lose_next();
     one.sent("1", to(bob), "lost").await;
     one.sent("2", to(bob), "end").await;
     other.hears("end").await;

@@ -71,7 +71,7 @@ fn restored(frame: &ServerFrame) -> bool {
 #[tokio::test(start_paused = true)]
 async fn a_lost_message_with_a_successor_comes_after_the_park_timer() {
     let mut scene = Scene::new().await;
-    scene.cluster.broker.drop_next(1);
+    scene.cluster.lose_next();
     scene.say("lost").await;
     let lost = Instant::now();
     scene.say("next").await;
@@ -84,7 +84,7 @@ async fn a_lost_message_with_a_successor_comes_after_the_park_timer() {
 async fn a_message_that_was_silently_lost_comes_with_the_audit() {
     let mut scene = Scene::new().await;
     let started = Instant::now();
-    scene.cluster.broker.drop_next(1);
+    scene.cluster.lose_next();
     scene.say("lost").await;
     let conversation = scene.cluster.direct(scene.alice.user, scene.bob.user).await;
     let arrived = || scene.b.core.timelines.position(conversation) == Some(2);
@@ -325,7 +325,7 @@ async fn repairs_that_fail_are_wanted_again() {
     scene.alice.sent("carol", to(carol.user), "a new one").await;
     carol.hears("a new one").await;
     scene.b.store.fail(Call::Messages, StoreErrorKind::Unavailable);
-    scene.cluster.broker.drop_next(1);
+    scene.cluster.lose_next();
     scene.say("lost").await;
     scene.say("next").await;
     scene.bob.hears("next").await;
@@ -337,7 +337,7 @@ async fn repairs_that_fail_are_wanted_again() {
 async fn an_audit_that_fails_is_made_up_for() {
     let mut scene = Scene::new().await;
     let started = Instant::now();
-    scene.cluster.broker.drop_next(1);
+    scene.cluster.lose_next();
     scene.say("lost").await;
     scene.b.store.fail(Call::ConversationsOf, StoreErrorKind::Unavailable);
     let conversation = scene.cluster.direct(scene.alice.user, scene.bob.user).await;
