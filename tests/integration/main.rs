@@ -13,6 +13,8 @@ mod containers;
 mod deaf;
 mod degraded;
 #[cfg(feature = "redis")]
+mod faults;
+#[cfg(feature = "redis")]
 mod following;
 mod groups;
 mod harness;

@@ -1,0 +1,10 @@
+//! What breaks is broken here, under traffic: brokers, nodes, databases and readers. Nothing that was acknowledged is
+//! lost, comes twice, or comes out of order.
+
+mod broker;
+mod database;
+mod node;
+mod redis;
+mod rolling;
+mod slow;
+mod traffic;
