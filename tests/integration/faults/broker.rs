@@ -44,19 +44,19 @@ use broker_faults;
 
 broker_faults!(redis, crate::harness::redis::RedisServer);
 
-/// Runs a fault while users talk, each on one of two nodes.
+/// Runs a fault while users talk, each on one of two nodes, and somebody listens on a third.
 pub(super) async fn under_traffic(broker: &dyn BrokerServer, fault: impl AsyncFnOnce(&mut Traffic)) {
     let site = Site::on(broker);
-    let (a, b) = (site.node("node-a"), site.node("node-b"));
-    let _running = (site.start(&a).await, site.start(&b).await);
-    let mut traffic = Traffic::start(&[a.tcp, b.tcp], USERS).await;
+    let [a, b, c] = ["node-a", "node-b", "node-c"].map(|id| site.node(id));
+    let _running = tokio::join!(site.start(&a), site.start(&b), site.start(&c));
+    let mut traffic = Traffic::start_before(&[a.tcp, b.tcp], USERS, &[c.tcp]).await;
     fault(&mut traffic).await;
     traffic.flows().await;
     let progress = traffic.ends_well().await;
     // Nobody has lost the connection to a node because of the broker.
     assert!(progress.iter().all(|user| user.nodes.len() == 1 && user.closings.is_empty()), "{progress:#?}");
     // What was missed has been asked for at once, and not been found by the audit, which would find anything in time.
-    for node in [&a, &b] {
+    for node in [&a, &b, &c] {
         assert_eq!(metric(node.http, "switchboard_audit_repaired_total").await, 0.0);
     }
 }

@@ -6,9 +6,9 @@ use switchboard::model::store::NodeState;
 use tokio::time::sleep;
 
 use super::traffic::{Progress, Traffic};
-use crate::harness::eventually;
 use crate::harness::nginx::balance;
 use crate::harness::process::Site;
+use crate::harness::{User, eventually, metric};
 
 const DEADLINE: Duration = Duration::from_secs(30);
 const USERS: usize = 20;
@@ -54,6 +54,8 @@ async fn a_node_that_froze_past_its_lease_catches_up() {
     let (a, b) = (site.node("node-a"), site.node("node-b"));
     let (staying, frozen) = (site.start(&a).await, site.start(&b).await);
     let log = site.log().await;
+    let mut alice = User::new(staying.tcp(), "alice").await;
+    let mut bob = User::new(frozen.tcp(), "bob").await;
     let mut traffic = Traffic::start(&[staying.tcp(), frozen.tcp()], USERS).await;
     frozen.pause();
     sleep(PAST_THE_LEASE).await;
@@ -62,9 +64,13 @@ async fn a_node_that_froze_past_its_lease_catches_up() {
         rows.iter().any(|row| row.node.as_str() == "node-b" && row.state == NodeState::Expired)
     })
     .await;
+    // Nobody knows any more that bob is there, and nothing follows that would show what he has missed.
+    let sent = alice.tell(bob.id, "1", "are you there?").await;
     frozen.resume();
+    assert_eq!(bob.hear_past(&["conversation"], "message").await, alice.message(sent, "1", "are you there?"));
     traffic.flows().await;
     let progress = traffic.ends_well().await;
+    assert_eq!(metric(b.http, "switchboard_audit_repaired_total").await, 0.0);
     // Its users never noticed: they are where they were.
     assert_eq!(was_on(&progress, "node-b"), USERS / 2);
     assert!(progress.iter().all(|user| user.nodes.len() == 1), "{progress:#?}");
@@ -81,9 +87,9 @@ async fn a_node_that_comes_new_under_load_gets_its_share_of_new_connections() {
     let mut traffic = Traffic::start(&[nginx.address()], USERS).await;
     let _on_c = site.start(&c).await;
     eventually("the balancer knows it", DEADLINE, || async { nginx.nodes().contains(&c.tcp) }).await;
-    // As many again, of whom the new node gets some; nobody else has moved.
+    // The new node gets some of those who come now; nobody else has moved.
     eventually("somebody lands there", DEADLINE, || async {
-        let user = crate::harness::User::new(nginx.address(), &format!("late-{}", rand::random::<u32>())).await;
+        let user = User::new(nginx.address(), &format!("late-{}", rand::random::<u32>())).await;
         user.node == "node-c"
     })
     .await;

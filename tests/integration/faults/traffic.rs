@@ -42,6 +42,7 @@ pub(crate) struct Traffic {
 
 struct Talking {
     name: String,
+    talks: bool,
     progress: watch::Receiver<Progress>,
     task: JoinHandle<()>,
 }
@@ -72,6 +73,8 @@ struct Talker {
     ledger: Arc<Mutex<Ledger>>,
     /// Who began on another node.
     afar: Vec<u64>,
+    /// Otherwise this user only listens.
+    talks: bool,
     /// Where this user talks: the conversation and the highest seq that came.
     places: BTreeMap<u64, u64>,
     /// What was said and not acknowledged, in order.
@@ -97,10 +100,16 @@ struct Link {
 impl Traffic {
     /// Brings users together and has them talk: each with a partner at the next address, and all in one group.
     pub(crate) async fn start(addresses: &[SocketAddr], users: usize) -> Self {
+        Self::start_before(addresses, users, &[]).await
+    }
+
+    /// Does as [`start`](Self::start), and has one user at each of some more addresses who is in the group and says
+    /// nothing: what a node says itself must not be what saves it.
+    pub(crate) async fn start_before(addresses: &[SocketAddr], users: usize, audience: &[SocketAddr]) -> Self {
         let mut members = Vec::new();
         let mut group = None;
-        for number in 0..users {
-            let address = addresses[number % addresses.len()];
+        let talking = addresses.iter().cycle().take(users);
+        for (number, &address) in talking.chain(audience).enumerate() {
             let mut user = User::new(address, &format!("user-{number}")).await;
             let joined = match group {
                 Some(group) => user.join(group).await,
@@ -116,7 +125,8 @@ impl Traffic {
         let (enough, end) = (CancellationToken::new(), CancellationToken::new());
         let mut talkers: Vec<Talker> = members
             .iter()
-            .map(|(user, address, joined)| {
+            .enumerate()
+            .map(|(number, (user, address, joined))| {
                 let id = UserId::new(user.id).expect("an id");
                 let party = book(&ledger).party(id, &*user.name);
                 let others = members.iter().filter(|(other, ..)| other.node != user.node);
@@ -127,6 +137,7 @@ impl Traffic {
                     party,
                     ledger: Arc::clone(&ledger),
                     afar: others.map(|(other, ..)| other.id).collect(),
+                    talks: number < users,
                     places: BTreeMap::new(),
                     waiting: VecDeque::new(),
                     said: 0,
@@ -153,7 +164,8 @@ impl Traffic {
             .zip(&members)
             .map(|(talker, (user, ..))| {
                 let progress = talker.progress.subscribe();
-                Talking { name: user.name.clone(), progress, task: tokio::spawn(talker.run()) }
+                let (name, talks) = (user.name.clone(), talker.talks);
+                Talking { name, talks, progress, task: tokio::spawn(talker.run()) }
             })
             .collect();
         let mut traffic = Self { talkers, ledger, enough, end };
@@ -166,9 +178,11 @@ impl Traffic {
         let before: Vec<Progress> = self.progress();
         // What was under way before counts for nothing.
         let enough = WINDOW as u64 + 1;
+        let talks: Vec<bool> = self.talkers.iter().map(|talking| talking.talks).collect();
         self.all("said and heard more", |place, now| {
             let before = &before[place];
-            now.acknowledged >= before.acknowledged + enough && now.from_afar >= before.from_afar + enough
+            let said = !talks[place] || now.acknowledged >= before.acknowledged + enough;
+            said && now.from_afar >= before.from_afar + enough
         })
         .await;
     }
@@ -261,7 +275,7 @@ impl Talker {
         let mut ticks = interval(PACE);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
-            let talks = !self.enough.is_cancelled() && self.waiting.len() < WINDOW;
+            let talks = self.talks && !self.enough.is_cancelled() && self.waiting.len() < WINDOW;
             let again = self.waiting.iter().filter_map(|said| said.again).min();
             let lives = tokio::select! {
                 line = link.lines.next_line() => match line {
