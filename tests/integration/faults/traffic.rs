@@ -274,6 +274,7 @@ impl Talker {
         let mut link = self.connect().await;
         let mut ticks = interval(PACE);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut told = false;
         loop {
             let talks = self.talks && !self.enough.is_cancelled() && self.waiting.len() < WINDOW;
             let again = self.waiting.iter().filter_map(|said| said.again).min();
@@ -287,8 +288,10 @@ impl Talker {
                 },
                 _ = ticks.tick(), if talks => self.say_more(&mut link).await,
                 () = sleep_until(again.unwrap_or_else(Instant::now)), if again.is_some() => self.repeat(&mut link).await,
+                () = self.enough.cancelled(), if !told => Some(()),
                 () = self.end.cancelled() => break,
             };
+            told = self.enough.is_cancelled();
             if lives.is_none() {
                 link = self.connect().await;
             }
