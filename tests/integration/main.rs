@@ -23,6 +23,7 @@ mod layers;
 mod login;
 mod nginx;
 mod operator;
+mod path_model;
 mod protocol_page;
 mod python;
 mod races;
