@@ -6,6 +6,8 @@ mod bad_input;
 #[cfg(feature = "redis")]
 mod balancer;
 #[cfg(feature = "redis")]
+mod bench_bus;
+#[cfg(feature = "redis")]
 mod bus;
 mod chat;
 mod config;
