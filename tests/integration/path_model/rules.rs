@@ -41,6 +41,8 @@ pub(super) struct Rules {
     pub(super) fence: Fence,
     /// A publish that failed, or was never made since its node died, makes the other nodes sweep.
     pub(super) failure: Failure,
+    /// A sweep that finds a new member has every session looked at, those that still list their conversations, too.
+    pub(super) sweep: Sweep,
     /// The audit compares the heads of all conversations of local users.
     pub(super) audit: Audit,
 }
@@ -247,6 +249,16 @@ pub(super) enum Failure {
     OthersSweep,
     /// A line in the log file of the sender's node.
     IsLogged,
+}
+
+/// For whose sessions a sweep asks whether they belong into a timeline.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) enum Sweep {
+    /// For whoever is registered; a session that still lists notes what was born.
+    #[default]
+    OfWhoIsRegistered,
+    /// For those that have listed their conversations: the others will find it themselves.
+    OfWhoHasListed,
 }
 
 /// What the audit looks at.

@@ -61,3 +61,17 @@ fn a_group_that_is_not_fetched_when_its_subject_lands_loses_what_was_said_before
         ],
     );
 }
+
+#[test]
+fn a_join_that_is_not_heard_while_a_session_lists_is_found_by_the_sweep() {
+    let scene = Scene { sessions: 1, ..born(Conversation::JoinedGroup, Budget { slow_barriers: 1, ..nothing() }) };
+    Path { rules: no_audit(), scene }.holds();
+}
+
+#[test]
+fn a_sweep_that_leaves_a_session_alone_while_it_lists_loses_the_conversation() {
+    let rules = Rules { sweep: Sweep::OfWhoHasListed, ..no_audit() };
+    let scene = Scene { sessions: 1, ..born(Conversation::JoinedGroup, Budget { slow_barriers: 1, ..nothing() }) };
+    let decisive = ["lists its conversations: none", "the broker takes 1, nobody hears it", "a sweep compares"];
+    Path { rules, scene }.breaks("has 1 of 2", &decisive);
+}

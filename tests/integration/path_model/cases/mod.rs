@@ -11,7 +11,7 @@ mod timelines;
 use super::Path;
 use super::rules::{
     Adoption, Audit, Behind, Birth, CatchUp, Disposal, Doubt, Failure, Fence, Floor, Gate, LateBarrier, Leave, Local,
-    LoginOrder, Order, Registration, Release, Resumed, Rules,
+    LoginOrder, Order, Registration, Release, Resumed, Rules, Sweep,
 };
 use super::scene::{Clock, Conversation, Routing, Said, Scene};
 use super::state::Budget;

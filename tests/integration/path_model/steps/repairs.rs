@@ -2,9 +2,9 @@
 
 use super::Next;
 use crate::path_model::Path;
-use crate::path_model::rules::{Adoption, Audit, Gate, Leave};
+use crate::path_model::rules::{Adoption, Audit, Gate, Leave, Sweep};
 use crate::path_model::scene::Conversation;
-use crate::path_model::state::{Repair, SESSIONS, Sending, Seq, Stage, World};
+use crate::path_model::state::{Repair, SESSIONS, Sending, Seq, Session, Stage, World};
 
 impl Path {
     /// Does what is wanted, one thing at a time.
@@ -142,7 +142,12 @@ impl Path {
         if position.is_none_or(|position| position < head) {
             self.doubt(world);
         }
-        world.wanted.adopt |= self.is_member(world) && self.lacking(world);
+        // Who was a member all along is found by whoever lists: to note it as well would only make more states.
+        let is_new = self.scene.conversation != Conversation::Old;
+        let sees_all = is_new && self.rules.sweep == Sweep::OfWhoIsRegistered;
+        let lacks = |session: &Session| session.registered && session.attachment.is_none();
+        let lacking = world.sessions.iter().any(|session| lacks(session) && (session.listed || sees_all));
+        world.wanted.adopt |= self.is_member(world) && lacking;
     }
 
     /// Lets sessions go whose user was found to have left, against the rules not before.
@@ -152,15 +157,10 @@ impl Path {
         }
     }
 
-    /// Tells whether a session that has listed its conversations should be in the timeline and is not.
-    fn lacking(&self, world: &World) -> bool {
-        world.sessions.iter().any(|session| session.registered && session.listed && session.attachment.is_none())
-    }
-
     /// Tells whether an audit would find anything.
     fn lags(&self, world: &World) -> bool {
         let behind = world.timeline.and_then(|timeline| timeline.next).is_some_and(|next| next <= world.head);
-        let live = world.sessions.iter().any(|session| session.stage == Stage::Live);
-        behind || (live && self.is_member(world) && self.lacking(world))
+        let is_out = |session: &Session| session.stage == Stage::Live && session.attachment.is_none();
+        behind || (self.is_member(world) && world.sessions.iter().any(is_out))
     }
 }
