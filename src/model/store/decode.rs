@@ -222,6 +222,7 @@ pub(super) fn node_row(row: &impl Cells) -> Result<NodeRow, StoreError> {
         sessions: number(row, 10)?,
         beat_at: integer(row, 11)?,
         lease_until: integer(row, 12)?,
+        drain_asked_at: optional(row, 13)?,
     })
 }
 

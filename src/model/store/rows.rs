@@ -362,4 +362,6 @@ pub struct NodeRow {
     pub beat_at: Millis,
     /// Until when its lease holds.
     pub lease_until: Millis,
+    /// When an operator asked this holder to drain.
+    pub drain_asked_at: Option<Millis>,
 }
