@@ -226,17 +226,6 @@ pub(super) fn node_row(row: &impl Cells) -> Result<NodeRow, StoreError> {
     })
 }
 
-pub(super) fn state_text(state: NodeState) -> &'static str {
-    match state {
-        NodeState::Starting => "starting",
-        NodeState::Ready => "ready",
-        NodeState::Deaf => "deaf",
-        NodeState::Draining => "draining",
-        NodeState::Stopped => "stopped",
-        NodeState::Expired => "expired",
-    }
-}
-
 fn state(text: &str) -> Result<NodeState, StoreError> {
     match text {
         "starting" => Ok(NodeState::Starting),

@@ -3,7 +3,7 @@ use futures_util::future::BoxFuture;
 use sqlx::MySqlConnection;
 
 use super::MysqlStore;
-use super::decode::{integer, node_row, number, state_text, text, user};
+use super::decode::{integer, node_row, number, text, user};
 use super::heads::{NOW, clock};
 use super::remote::Failure;
 use crate::model::store::{Beat, Beaten, Claim, Claimed, NodeRow, StoreError};
@@ -134,7 +134,7 @@ fn renew<'c>(connection: &'c mut MySqlConnection, beat: &'c Beat) -> BoxFuture<'
     async move {
         let now = integer(&sqlx::query(NOW).fetch_one(&mut *connection).await?, 0)?;
         let ask = sqlx::query(BEAT)
-            .bind(state_text(beat.state))
+            .bind(beat.state.as_str())
             .bind(i64::from(beat.bus_ok))
             .bind(beat.heard.then_some(now))
             .bind(beat.dirty_since)

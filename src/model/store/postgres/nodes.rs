@@ -3,7 +3,7 @@ use futures_util::future::BoxFuture;
 use sqlx::PgConnection;
 
 use super::PostgresStore;
-use super::decode::{integer, node_row, number, state_text, text, user};
+use super::decode::{integer, node_row, number, text, user};
 use super::heads::{NOW, clock};
 use super::remote::Failure;
 use crate::model::store::{Beat, Beaten, Claim, Claimed, NodeRow, StoreError};
@@ -136,7 +136,7 @@ fn renew<'c>(connection: &'c mut PgConnection, beat: &'c Beat) -> BoxFuture<'c, 
         let ask = sqlx::query(BEAT)
             .bind(beat.node.as_str())
             .bind(beat.epoch.cast_signed())
-            .bind(state_text(beat.state))
+            .bind(beat.state.as_str())
             .bind(beat.bus_ok)
             .bind(beat.heard)
             .bind(beat.dirty_since)

@@ -3,7 +3,7 @@ use sqlx::SqliteConnection;
 
 use super::SqliteStore;
 use super::connections::fetch_sets;
-use super::decode::{integer, node_row, number, state_text, text, user};
+use super::decode::{integer, node_row, number, text, user};
 use super::failure::Failure;
 use crate::model::store::{Beat, Beaten, Claim, Claimed, NodeRow, StoreError};
 use crate::model::{Millis, NodeId, UserId};
@@ -77,7 +77,7 @@ impl SqliteStore {
         let ask = sqlx::query(BEAT)
             .bind(beat.node.as_str().to_owned())
             .bind(beat.epoch.cast_signed())
-            .bind(state_text(beat.state))
+            .bind(beat.state.as_str())
             .bind(beat.bus_ok)
             .bind(beat.heard)
             .bind(beat.dirty_since)
