@@ -13,6 +13,10 @@ mod containers;
 mod deaf;
 mod degraded;
 #[cfg(feature = "redis")]
+mod faults;
+#[cfg(feature = "redis")]
+mod fenced;
+#[cfg(feature = "redis")]
 mod following;
 mod groups;
 mod harness;

@@ -63,8 +63,6 @@ struct Book {
     /// When to look whether a place is still wanted; each is here at most once.
     lingering: BinaryHeap<Reverse<(Instant, Address)>>,
     attempts: u64,
-    /// The last attempt at the inbox, which has no place because nobody holds it.
-    inbox: u64,
     /// Who waits until the bus has answered for the inbox.
     inbox_waiting: Vec<oneshot::Sender<()>>,
     /// Places on the way that somebody lives with already.
@@ -212,9 +210,7 @@ impl Subscriptions {
         let book = &mut *guard;
         book.attempts += 1;
         let attempt = book.attempts;
-        if address == Address::Inbox {
-            book.inbox = attempt;
-        } else {
+        if address != Address::Inbox {
             match book.places.get_mut(&address) {
                 Some(place) if place.joining.is_none() => {
                     let joining = Joining { uncovered: true, ..Joining::begin(attempt, now) };
@@ -242,8 +238,7 @@ impl Subscriptions {
             let mut guard = self.lock();
             let book = &mut *guard;
             book.attempts += 1;
-            book.inbox = book.attempts;
-            book.steps.push_back(Step::Renew(Address::Inbox, book.inbox));
+            book.steps.push_back(Step::Renew(Address::Inbox, book.attempts));
             wait(&mut book.inbox_waiting);
             for (&address, place) in &mut book.places {
                 let joining = place.joining.get_or_insert_with(|| {
@@ -339,9 +334,6 @@ impl Subscriptions {
     /// Asks for a refused subject once more, if it is still wanted.
     fn try_again(&self, address: Address, attempt: u64) {
         let mut book = self.lock();
-        if address == Address::Inbox && attempt == book.inbox {
-            return book.steps.push_back(Step::Renew(address, attempt));
-        }
         let joining = book.places.get(&address).and_then(|place| place.joining.as_ref());
         if joining.is_some_and(|joining| joining.attempt == attempt) {
             book.steps.push_back(Step::Join(address, attempt));

@@ -1,0 +1,3 @@
+//! Real programs that are stopped, killed and broken while users talk through them.
+
+mod drain;
