@@ -79,7 +79,10 @@ mod tests {
         let presence = b.store.hold_before(Call::PresenceChange);
         b.fence(&cluster).await;
         presence.reached().await;
-        assert_eq!(b.core.lease.state(), NodeState::Expired);
+        b.core.repairs.swept(b.core.lease.database_now()).await;
+        let beats = b.store.calls(Call::NodeBeat);
+        eventually("beats", || b.store.calls(Call::NodeBeat) > beats + 2).await;
+        assert_eq!(b.core.lease.state(), NodeState::Expired, "no sender sees its sessions");
         // What nobody else has brought is in the log when the node says that it is ready.
         alice.sent("unseen", SendTarget::User { to: bob.user }, "unseen").await;
         b.store.away(Call::Changes, true);
