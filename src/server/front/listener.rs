@@ -49,7 +49,7 @@ pub(crate) async fn run(core: Arc<Core>, listener: TcpListener, connections: Tas
         tokio::select! {
             () = stop.cancelled() => {
                 if let Some(listener) = open {
-                    accept_waiting(listener, &serve);
+                    accept_waiting(listener, serve);
                 }
                 return;
             }
