@@ -3,10 +3,12 @@
 pub mod bench;
 pub mod chat;
 pub mod doctor;
+pub mod drain;
 mod error;
 pub mod nginx;
 mod question;
 pub mod replay;
+mod say;
 pub mod serve;
 pub mod up;
 pub mod user;
@@ -62,6 +64,8 @@ enum Command {
     Doctor(doctor::Args),
     /// Lists and changes accounts
     User(user::Args),
+    /// Has a node send its sessions to the other nodes and end
+    Drain(drain::Args),
 }
 
 impl Globals {
@@ -93,6 +97,7 @@ impl Cli {
             Command::Nginx(args) => nginx::run(args, &self.globals).await,
             Command::Doctor(args) => doctor::run(args, &self.globals).await,
             Command::User(args) => user::run(args, &self.globals).await,
+            Command::Drain(args) => drain::run(args, &self.globals).await,
         }
     }
 }

@@ -51,12 +51,15 @@ pub async fn run(args: Args, globals: &Globals) -> Result<(), CliError> {
         .retain_days(config.store.retain_days)
         .start()
         .await?;
+    let asked = node.asked_to_drain();
     let failure = tokio::select! {
         () = stop.next() => None,
+        () = asked => None,
         error = node.failed() => Some(error),
     };
+    let leaving = async { if failure.is_none() { node.drain().await } else { node.stop().await } };
     let stopped = tokio::select! {
-        stopped = close(vec![node]) => stopped,
+        stopped = leaving => stopped,
         () = stop.next() => return Err(CliError::failed("stopped at once, by the second signal")),
     };
     if let Err(error) = broker.close().await {

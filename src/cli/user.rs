@@ -3,11 +3,11 @@
 mod consent;
 mod new_password;
 
-use std::io::{ErrorKind, Write};
 use std::sync::Arc;
 
 use clap::Subcommand;
 
+use super::say::say;
 use super::{CliError, Globals};
 use crate::config::Config;
 use crate::model::Name;
@@ -78,7 +78,10 @@ pub async fn run(args: Args, globals: &Globals) -> Result<(), CliError> {
     let log = config.store.open().await?;
     let done = act(args.command, &config, &log).await;
     log.close().await;
-    say(&done?)
+    match done? {
+        nobody if nobody.is_empty() => Ok(()),
+        text => say(text),
+    }
 }
 
 async fn act(command: Command, config: &Config, log: &Arc<dyn Store>) -> Result<String, CliError> {
@@ -146,17 +149,6 @@ async fn change(log: &dyn Store, user: &User, change: &UserChange) -> Result<(),
         Ok(())
     } else {
         Err(CliError::failed(format!("{} is deleted, for good; register another name", user.name)))
-    }
-}
-
-fn say(text: &str) -> Result<(), CliError> {
-    if text.is_empty() {
-        return Ok(());
-    }
-    match writeln!(std::io::stdout(), "{text}") {
-        // The reader of a pipe has seen enough.
-        Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(()),
-        outcome => outcome.map_err(|error| CliError::failed_by("cannot write to standard output", error)),
     }
 }
 

@@ -123,6 +123,7 @@ mod tests {
             sessions: 0,
             beat_at: 0,
             lease_until,
+            drain_asked_at: None,
         };
         let rows = [
             row("d:1", NodeState::Ready, 101, 300),

@@ -18,11 +18,19 @@ pub struct NodeConfig {
     pub advertise: String,
     /// Its share of new connections, 1 to 100.
     pub weight: u32,
+    /// How long a node that drains goes on for its sessions before it sends them away.
+    #[serde(with = "crate::duration")]
+    pub drain_notice: Duration,
 }
 
 impl Default for NodeConfig {
     fn default() -> Self {
-        Self { id: NodeId::new("node-a").expect("a valid id"), advertise: String::new(), weight: 1 }
+        Self {
+            id: NodeId::new("node-a").expect("a valid id"),
+            advertise: String::new(),
+            weight: 1,
+            drain_notice: Duration::from_secs(3),
+        }
     }
 }
 
@@ -35,6 +43,10 @@ impl NodeConfig {
         }
         if self.advertise.len() > 253 || self.advertise.contains(|c: char| c.is_whitespace() || c.is_control()) {
             problems.push(("advertise", "must be a host name or an address without a port, or empty".to_owned()));
+        }
+        if self.drain_notice > Duration::from_secs(60) {
+            let given = humantime::format_duration(self.drain_notice);
+            problems.push(("drain_notice", format!("must be at most 1m, not {given}")));
         }
         problems
     }

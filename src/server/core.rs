@@ -1,9 +1,9 @@
 //! What the parts of a node share.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 
-use super::cluster::{Announcer, Health, Lease, PresenceBook};
+use super::cluster::{Announcer, Farewell, Health, Lease, PresenceBook};
 use super::config::LimitsConfig;
 use super::flow::{
     Address, Appender, CommitGate, Locals, Origin, Repairs, Router, SessionNumber, Subscriptions, Timelines,
@@ -12,6 +12,7 @@ use super::service::{Cursors, LogReader, Passwords, Tokens};
 use crate::bus::{MessageBus, Subject};
 use crate::model::NodeId;
 use crate::model::store::Store;
+use crate::protocol::CloseReason;
 
 /// One node, without its sockets. Every task of the node holds it.
 #[derive(Debug)]
@@ -41,6 +42,8 @@ pub(crate) struct Core {
     pub(crate) passwords: Passwords,
     pub(crate) tokens: Tokens,
     pub(crate) sessions: AtomicU64,
+    /// What sessions are told, once the node lets go of them.
+    pub(crate) farewell: OnceLock<Farewell>,
 }
 
 impl Core {
@@ -68,6 +71,11 @@ impl Core {
             sent_at: unix_now(),
             trace: rand::random(),
         }
+    }
+
+    /// Returns what a session is told that the node lets go of.
+    pub(crate) fn farewell(&self) -> Farewell {
+        *self.farewell.get_or_init(|| Farewell::new(CloseReason::Shutdown, self.locals.count()))
     }
 
     /// Returns a number that no session of this node has had.

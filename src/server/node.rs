@@ -1,8 +1,8 @@
 //! Puts a node together, runs it, and stops it in order.
 
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use tokio::net::TcpListener;
@@ -12,7 +12,7 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::cluster::{self, Announcer, ClaimError, Health, PresenceBook};
+use super::cluster::{self, Announcer, ClaimError, Farewell, Health, PresenceBook};
 use super::config::{AuthConfig, ChatConfig, ClusterConfig, LimitsConfig, ListenConfig, NodeConfig};
 use super::core::Core;
 use super::flow::{self, Appender, CommitGate, Locals, Post, Repairs, Router, Subscriptions, Timelines, Work};
@@ -21,9 +21,13 @@ use super::http::{self, WebSockets};
 use super::service::{self, Cursors, LogReader, Passwords, Tokens};
 use crate::bus::{BusConfig, BusError, BusErrorKind, Claim, MessageBus, Routing, Subject, Subscription};
 use crate::model::store::{NodeState, Store};
+use crate::protocol::CloseReason;
 
 /// How long each phase of stopping may take.
 const PHASE: Duration = Duration::from_secs(5);
+
+/// How long a node that drains waits until its row says so. A log that is away must not hold it.
+const ROW_WITHIN: Duration = Duration::from_secs(2);
 
 /// What a node is made of. `store` and `bus` may be shared with other nodes of the process, or come from outside the
 /// crate.
@@ -83,13 +87,18 @@ pub struct Node {
     core: Arc<Core>,
     tcp: SocketAddr,
     http: SocketAddr,
+    /// How long it goes on for its sessions when it drains.
+    notice: Duration,
+    /// Another process has taken its id.
+    ousted: bool,
     /// Ends the TCP front, and sends guests of both fronts away.
     unready: CancellationToken,
     /// Ends the HTTP front, whose pages say meanwhile that the node stops, and the tasks behind both.
     quit: CancellationToken,
     quit_router: CancellationToken,
     router: JoinHandle<()>,
-    listeners: TaskTracker,
+    front: JoinHandle<()>,
+    http_front: JoinHandle<()>,
     /// Connections on which something may still have to be written.
     connections: TaskTracker,
     tasks: TaskTracker,
@@ -178,10 +187,11 @@ impl NodeBuilder {
             host => format!("{host}:{}", address.port()),
         };
         let (tcp_name, http_name, weight) = (advertised(tcp), advertised(http), self.node.weight);
+        let notice = self.node.drain_notice;
         let keep = (self.retain_days > 0).then(|| Duration::from_secs(u64::from(self.retain_days) * 24 * 3_600));
         let Parts { core, posts, work, inbox } = self.assemble(&tcp_name, &http_name).await?;
         let (unready, quit) = (CancellationToken::new(), CancellationToken::new());
-        let (listeners, connections, tasks) = (TaskTracker::new(), TaskTracker::new(), TaskTracker::new());
+        let (connections, tasks) = (TaskTracker::new(), TaskTracker::new());
         let (same, stop) = (|| Arc::clone(&core), || quit.clone());
         tasks.spawn(flow::appender::run(same(), posts, stop()));
         let quit_router = CancellationToken::new();
@@ -192,6 +202,7 @@ impl NodeBuilder {
         tasks.spawn(cluster::run_presence(same(), stop()));
         tasks.spawn(cluster::run_announcer(same(), stop()));
         tasks.spawn(cluster::run_health(same(), stop()));
+        tasks.spawn(cluster::run_fencing(same(), stop()));
         tasks.spawn(cluster::run_canary(same(), stop()));
         tasks.spawn(service::run_cursors(same(), stop()));
         if let Some(keep) = keep {
@@ -199,12 +210,27 @@ impl NodeBuilder {
         }
         core.lease.set_state(NodeState::Ready);
         let lease = tokio::spawn(cluster::run_lease(same(), tcp_name, http_name, weight, stop()));
-        listeners.spawn(front::run_listener(same(), tcp_listener, connections.clone(), unready.clone()));
+        let front = tokio::spawn(front::run_listener(same(), tcp_listener, connections.clone(), unready.clone()));
         let websockets = WebSockets { connections: connections.clone(), stop: unready.clone() };
-        listeners.spawn(http::run(same(), http_listener, websockets, quit.clone()));
+        let http_front = tokio::spawn(http::run(same(), http_listener, websockets, quit.clone()));
         let (epoch, per_user) = (core.lease.epoch(), core.subscriptions.per_user());
         tracing::info!(node = %core.node, epoch, %tcp, %http, per_user, "the node is ready");
-        Ok(Node { core, tcp, http, unready, quit, quit_router, router, listeners, connections, tasks, lease })
+        Ok(Node {
+            core,
+            tcp,
+            http,
+            notice,
+            ousted: false,
+            unready,
+            quit,
+            quit_router,
+            router,
+            front,
+            http_front,
+            connections,
+            tasks,
+            lease,
+        })
     }
 
     /// Takes the node's row and subscribes its inbox. Nothing runs yet.
@@ -249,6 +275,7 @@ impl NodeBuilder {
             cursors: Cursors::default(),
             passwords,
             sessions: AtomicU64::new(0),
+            farewell: OnceLock::new(),
         });
         Ok(Parts { core, posts, work, inbox })
     }
@@ -273,30 +300,71 @@ impl Node {
     /// Waits until the node cannot go on: another process has taken its id. Cancel-safe.
     pub async fn failed(&mut self) -> ClaimError {
         match (&mut self.lease).await {
-            Ok(Err(error)) => error,
+            Ok(Err(error)) => {
+                self.ousted = true;
+                error
+            }
             Ok(Ok(())) | Err(_) => std::future::pending().await,
         }
     }
 
-    /// Stops in order: no new connections; sessions are told to come back elsewhere; what was accepted is committed,
-    /// answered and published; cursors and presence are written; the lease is given back. Every phase is bounded.
-    /// Returns whether all of it was done in time.
+    /// Waits until an operator wants the node drained, which its row says. Cancel-safe.
+    pub fn asked_to_drain(&self) -> impl Future<Output = ()> + Send + use<> {
+        self.core.lease.asked_to_drain()
+    }
+
+    /// Stops in order: no new connections; sessions are told that the server shuts down, or that another process has
+    /// taken the node's id; what was accepted is committed, answered and published; cursors and presence are written; the
+    /// lease is given back. Every phase is bounded. Returns whether all of it was done in time.
     pub async fn stop(self) -> bool {
-        let Self { core, unready, quit, quit_router, router, listeners, connections, tasks, lease, .. } = self;
+        let reason = if self.ousted { CloseReason::Fenced } else { CloseReason::Shutdown };
+        self.leave(reason).await
+    }
+
+    /// Stops in the same order for other nodes to take over: the node's row says so first, then balancers get
+    /// `node.drain_notice` to leave it, and its sessions are sent to the others one after the other.
+    pub async fn drain(self) -> bool {
+        self.leave(CloseReason::Drain).await
+    }
+
+    async fn leave(self, reason: CloseReason) -> bool {
+        let Self {
+            core, notice, unready, quit, quit_router, router, front, http_front, connections, tasks, lease, ..
+        } = self;
+        let (drains, sessions) = (reason == CloseReason::Drain, core.locals.count());
+        tracing::info!(node = %core.node, reason = reason.as_str(), sessions, "the node lets go of its sessions");
+        core.farewell.get_or_init(|| Farewell::new(reason, sessions));
         core.lease.set_state(NodeState::Draining);
-        unready.cancel();
-        connections.close();
-        listeners.close();
-        for session in core.locals.all() {
-            session.outbox.send_away();
+        // Whoever comes back through a balancer that follows the node table must not come here.
+        if drains && timeout(ROW_WITHIN, core.lease.wrote(NodeState::Draining)).await.is_err() {
+            tracing::warn!("the node table could not be told that the node drains");
         }
+        unready.cancel();
+        let mut in_time = timeout(PHASE, front).await.is_ok();
+        if drains {
+            // Over at once when nobody is there.
+            let left = timeout(notice, core.locals.emptied()).await.is_ok();
+            tracing::info!(sessions = core.locals.count(), left, "the balancers have had time to leave the node");
+        }
+        connections.close();
+        cluster::send_away(&core).await;
         // Guests are in no list: their connections hear of it themselves.
         let served = async { tokio::join!(core.locals.emptied(), connections.wait()) };
-        let mut in_time = timeout(PHASE, served).await.is_ok();
+        in_time &= timeout(PHASE, served).await.is_ok();
+        if drains {
+            // Nobody else knows who was here: friends of those who do not come back hear of it now, or never.
+            let told = async {
+                core.presence.written().await;
+                core.announcer.told().await;
+            };
+            if timeout(PHASE, told).await.is_err() {
+                tracing::warn!("friends could not be told who has gone");
+            }
+        }
         quit.cancel();
         tasks.close();
         // The ports are free when the node has stopped.
-        let ended = async { tokio::join!(tasks.wait(), listeners.wait()) };
+        let ended = async { tokio::join!(tasks.wait(), http_front) };
         in_time &= timeout(PHASE, ended).await.is_ok();
         // The router ends behind everything that gives it work.
         quit_router.cancel();

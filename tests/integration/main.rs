@@ -17,6 +17,8 @@ mod degraded;
 #[cfg(feature = "redis")]
 mod faults;
 #[cfg(feature = "redis")]
+mod fenced;
+#[cfg(feature = "redis")]
 mod following;
 mod groups;
 mod harness;

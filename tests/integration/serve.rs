@@ -73,9 +73,9 @@ async fn a_node_that_is_asked_to_stop_answers_what_it_has_accepted() {
     for speaker in speakers {
         let (sent, closing, mut speaker) = speaker.await.unwrap();
         let closing = closing.unwrap();
-        assert_eq!((&closing["code"], &closing["reason"]), (&json!(4000), &json!("shutdown")));
+        assert_eq!((&closing["code"], &closing["reason"]), (&json!(4001), &json!("drain")));
         assert_eq!(closing["reconnect"], true);
-        assert!(closing["after_ms"].as_u64().unwrap() <= 2_000);
+        assert!(closing["after_ms"].as_u64().unwrap() <= 1_000);
         speaker.ended().await;
         expected.push((speaker.id, sent));
     }
@@ -190,6 +190,22 @@ async fn the_users_of_a_killed_node_go_offline_and_their_messages_wait() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn friends_hear_that_the_users_of_a_killed_node_have_gone() {
+    let Some(site) = Site::new().await else { return };
+    let (a, b) = (site.node("node-a"), site.node("node-b"));
+    let (killed, staying) = (site.start(&a).await, site.start(&b).await);
+    let mut alice = User::new(killed.tcp(), "alice").await;
+    let mut bob = User::new(staying.tcp(), "bob").await;
+    alice.say(json!({"type": "friend_add", "name": "bob"})).await;
+    bob.expect(json!({"type": "friend_request", "user": alice.id, "name": "alice"})).await;
+    bob.say(json!({"type": "friend_accept", "user": alice.id})).await;
+    let presence = |online| json!({"type": "presence", "user": alice.id, "online": online});
+    while bob.hear_past(&["ok"], "presence").await != presence(true) {}
+    killed.kill();
+    assert_eq!(bob.hear_past(&["ok"], "presence").await, presence(false));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn who_has_not_logged_in_is_sent_away_too_when_a_node_stops() {
     run(Bus::Memory, Settings::default(), async |cluster: &mut Cluster| {
         let mut alice = User::new(cluster.tcp(0), "alice").await;
@@ -281,7 +297,6 @@ async fn a_node_whose_id_a_living_process_has_taken_ends() {
     };
     assert_eq!(status.code(), Some(69), "{}", ousted.said());
     assert!(ousted.said().contains("node.id = \"node-a\" is in use by elsewhere pid 1"), "{}", ousted.said());
-    let closing = alice.hear_past(&[], "closing").await;
-    assert_eq!(closing["reconnect"], true);
+    alice.closed_with(4002, "fenced").await;
     log.close().await;
 }

@@ -222,18 +222,8 @@ pub(super) fn node_row(row: &impl Cells) -> Result<NodeRow, StoreError> {
         sessions: number(row, 10)?,
         beat_at: integer(row, 11)?,
         lease_until: integer(row, 12)?,
+        drain_asked_at: optional(row, 13)?,
     })
-}
-
-pub(super) fn state_text(state: NodeState) -> &'static str {
-    match state {
-        NodeState::Starting => "starting",
-        NodeState::Ready => "ready",
-        NodeState::Deaf => "deaf",
-        NodeState::Draining => "draining",
-        NodeState::Stopped => "stopped",
-        NodeState::Expired => "expired",
-    }
 }
 
 fn state(text: &str) -> Result<NodeState, StoreError> {

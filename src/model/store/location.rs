@@ -52,6 +52,10 @@ impl Location {
     }
 
     /// Opens the log.
+    #[cfg_attr(
+        not(any(feature = "postgres", feature = "mysql")),
+        expect(unused_variables, reason = "a file says all of it by its path")
+    )]
     pub(super) async fn open(self, config: &StoreConfig) -> Result<Arc<dyn Store>, StoreError> {
         Ok(match self {
             Self::Memory => Arc::new(SqliteStore::in_memory().await?),
@@ -64,6 +68,10 @@ impl Location {
     }
 
     /// Looks at the log.
+    #[cfg_attr(
+        not(any(feature = "postgres", feature = "mysql")),
+        expect(unused_variables, reason = "a file says all of it by its path")
+    )]
     pub(super) async fn examine(self, url: &str) -> Result<Examination, StoreError> {
         match self {
             Self::Memory => Ok(Examination::Fleeting),

@@ -191,7 +191,7 @@ pub trait Store: Debug + Send + Sync + 'static {
 
     /// Takes a node's row and lease, with an epoch above all earlier ones, and drops its old presence rows.
     /// [`Claimed::Held`] while another holder's lease lives, unless `claim.take_over`. After a holder that did not
-    /// release the row, `dirty_since` says since when its publishes may be lost.
+    /// release the row, `dirty_since` says since when its publishes may be lost. A wish that the node drain is forgotten.
     async fn node_claim(&self, claim: &Claim) -> Result<Claimed, StoreError>;
 
     /// Renews a lease and writes the node's condition. [`Beaten::Fenced`]: the row has another epoch or is expired;
@@ -200,6 +200,10 @@ pub trait Store: Debug + Send + Sync + 'static {
 
     /// Reads the node table and the database's clock.
     async fn nodes(&self) -> Result<(Millis, Vec<NodeRow>), StoreError>;
+
+    /// Asks the holder of `epoch` to drain, which it reads in its row; the first wish stays, and the next claim forgets it.
+    /// `false`: nobody holds that epoch any more, and nothing has changed.
+    async fn node_drain(&self, node: &NodeId, epoch: u64) -> Result<bool, StoreError>;
 
     /// Expires a lease that has run out: row `expired`, epoch + 1, presence rows of that node up to `epoch` deleted,
     /// all in one transaction. Returns the users who were there, ascending. `None`: it beats again, or somebody else

@@ -262,6 +262,20 @@ pub enum NodeState {
     Expired,
 }
 
+impl NodeState {
+    /// Returns the state as it stands in the log.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Starting => "starting",
+            Self::Ready => "ready",
+            Self::Deaf => "deaf",
+            Self::Draining => "draining",
+            Self::Stopped => "stopped",
+            Self::Expired => "expired",
+        }
+    }
+}
+
 /// A node's wish to hold its row.
 #[derive(Debug, Clone)]
 pub struct Claim {
@@ -362,4 +376,6 @@ pub struct NodeRow {
     pub beat_at: Millis,
     /// Until when its lease holds.
     pub lease_until: Millis,
+    /// When an operator asked this holder to drain.
+    pub drain_asked_at: Option<Millis>,
 }

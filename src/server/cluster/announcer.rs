@@ -24,6 +24,8 @@ const BATCH: usize = 500;
 pub(crate) struct Announcer {
     changed: Mutex<Changed>,
     woken: Notify,
+    /// Tells that there is nothing to tell.
+    idle: Notify,
 }
 
 #[derive(Debug, Default)]
@@ -32,6 +34,12 @@ struct Changed {
     arrived: HashSet<UserId>,
     /// Left a node, with none left on it, and when to look whether they are gone.
     left: HashMap<UserId, Instant>,
+}
+
+impl Changed {
+    fn is_empty(&self) -> bool {
+        self.arrived.is_empty() && self.left.is_empty()
+    }
 }
 
 impl Announcer {
@@ -56,6 +64,13 @@ impl Announcer {
             changed.left.insert(user, at);
         }
         self.woken.notify_one();
+    }
+
+    /// Waits until friends are told of all who have come or gone so far. Cancel-safe.
+    pub(crate) async fn told(&self) {
+        let idle = self.idle.notified();
+        self.woken.notify_one();
+        idle.await;
     }
 
     /// Takes who is to be looked at now, and when to look again.
@@ -89,6 +104,9 @@ pub(crate) async fn run(core: Arc<Core>, stop: CancellationToken) {
         next = later;
         if let Err(error) = announce(&core, &arrived, &gone).await {
             tracing::debug!(%error, "friends could not be told who has come or gone");
+        }
+        if core.announcer.lock().is_empty() {
+            core.announcer.idle.notify_waiters();
         }
     }
 }

@@ -8,7 +8,7 @@ use tokio_util::sync::CancellationToken;
 use super::health::CANARY_EVERY;
 use crate::bus::Outgoing;
 use crate::server::core::Core;
-use crate::server::flow::Packet;
+use crate::server::flow::{Address, Packet};
 
 /// Runs until the node stops.
 pub(crate) async fn run(core: Arc<Core>, stop: CancellationToken) {
@@ -21,7 +21,10 @@ pub(crate) async fn run(core: Arc<Core>, stop: CancellationToken) {
                 let core = Arc::clone(&core);
                 tokio::spawn(async move { send(&core).await });
             }
-            () = sleep_until(core.health.canary_due()) => core.health.miss_canary(),
+            () = sleep_until(core.health.canary_due()) => if core.health.miss_canary() {
+                // A broker may have forgotten the node, or have refused it. It is asked again for as long as nothing comes.
+                core.subscriptions.renew(Address::Inbox, core.lease.database_now());
+            },
         }
     }
 }

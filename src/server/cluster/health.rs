@@ -16,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 use crate::model::Millis;
 use crate::protocol::ServerFrame;
 use crate::server::core::{Core, unix_now};
-use crate::server::flow::{Address, LocalSession};
+use crate::server::flow::LocalSession;
 use crate::server::service;
 use crate::telemetry;
 
@@ -30,11 +30,13 @@ const DEAF_AFTER: Duration = Duration::from_secs(3);
 /// A deaf node hears again after so many canaries in a row.
 const CANARIES_IN_A_ROW: u32 = 3;
 
-/// A deaf node leaves new clients to the others after this time, if one of them hears better by so many milliseconds at
-/// two beats in a row.
+/// A node that has been deaf, or without its bus, for this time leaves new clients to the others, if one of them hears
+/// better by so many milliseconds at two beats in a row or more, and has done so for long enough that it is not only the
+/// first to be back after the broker was away for all.
 const WITHDRAW_AFTER: Duration = Duration::from_secs(5);
 const BETTER_BY: Millis = 4_000;
 const BEATS_IN_A_ROW: u32 = 2;
+const BETTER_FOR: Duration = Duration::from_secs(3);
 
 /// What the node last heard of the bus.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -61,10 +63,12 @@ struct Canaries {
     in_a_row: u32,
     /// When the last one before the silence was heard, by the database's clock.
     missed_since: Millis,
-    /// Since when none is heard.
+    /// Since when none is heard though there is a connection; only canaries end it.
     deaf_since: Option<Instant>,
-    /// Beats in a row at which a peer heard better.
-    outdone: u32,
+    /// Since when there is no connection.
+    lost_since: Option<Instant>,
+    /// Since when, and at how many beats in a row, a peer heard better.
+    outdone: Option<(Instant, u32)>,
 }
 
 /// The node's hearing.
@@ -91,7 +95,8 @@ impl Health {
             in_a_row: 0,
             missed_since: now,
             deaf_since: None,
-            outdone: 0,
+            lost_since: (!connected).then_some(zero),
+            outdone: None,
         };
         Self {
             heard: watch::Sender::new(heard),
@@ -103,6 +108,7 @@ impl Health {
 
     /// Notes that the inbox lost the bus.
     pub(crate) fn bus_lost(&self) {
+        self.canaries().lost_since.get_or_insert_with(Instant::now);
         self.heard.send_if_modified(|heard| match heard {
             Heard::Lost { .. } => false,
             Heard::Deaf { .. } | Heard::Resumed { .. } => {
@@ -115,6 +121,7 @@ impl Health {
     /// Notes that the inbox hears again; what was published since then may have been missed.
     pub(crate) fn bus_resumed(&self, sweep_since: Millis) {
         let mut canaries = self.canaries();
+        canaries.lost_since = None;
         // A node that was deaf before the connection broke is not well because there is a new one.
         if canaries.deaf_since.is_none() {
             canaries.heard = Instant::now();
@@ -146,7 +153,7 @@ impl Health {
             canaries.missed_since = missed_since;
         }
         if canaries.in_a_row >= CANARIES_IN_A_ROW {
-            (canaries.deaf_since, canaries.outdone) = (None, 0);
+            (canaries.deaf_since, canaries.outdone) = (None, None);
             let sweep_since = canaries.missed_since;
             self.heard.send_if_modified(|heard| match heard {
                 Heard::Deaf { .. } => {
@@ -170,11 +177,11 @@ impl Health {
         self.canaries().heard + DEAF_AFTER
     }
 
-    /// Notes that none has come for so long.
-    pub(super) fn miss_canary(&self) {
+    /// Notes that none has come for so long, though there is a connection. `false`: one has come, or there is none.
+    pub(super) fn miss_canary(&self) -> bool {
         let mut canaries = self.canaries();
         if canaries.heard + DEAF_AFTER > Instant::now() {
-            return;
+            return false;
         }
         canaries.in_a_row = 0;
         canaries.heard = Instant::now();
@@ -189,6 +196,7 @@ impl Health {
         if deaf {
             canaries.deaf_since.get_or_insert_with(Instant::now);
         }
+        matches!(*self.heard.borrow(), Heard::Deaf { .. })
     }
 
     /// Tells whether a canary was heard since this was last asked, for the node's row.
@@ -200,10 +208,20 @@ impl Health {
     /// node should leave new clients to the others.
     pub(super) fn is_outdone(&self, best: Option<Millis>) -> bool {
         let mut canaries = self.canaries();
-        let long = canaries.deaf_since.is_some_and(|since| since.elapsed() >= WITHDRAW_AFTER);
-        let better = best.is_some_and(|best| best >= canaries.heard_at + BETTER_BY);
-        canaries.outdone = if long && better { canaries.outdone + 1 } else { 0 };
-        canaries.outdone >= BEATS_IN_A_ROW
+        if best.is_none_or(|best| best < canaries.heard_at + BETTER_BY) {
+            canaries.outdone = None;
+            return false;
+        }
+        let (since, beats) = canaries.outdone.map_or((Instant::now(), 1), |(since, beats)| (since, beats + 1));
+        canaries.outdone = Some((since, beats));
+        let ill = [canaries.deaf_since, canaries.lost_since].into_iter().flatten();
+        let long = ill.min().is_some_and(|since| since.elapsed() >= WITHDRAW_AFTER);
+        let outdone = long && beats >= BEATS_IN_A_ROW && since.elapsed() >= BETTER_FOR;
+        if outdone {
+            // A new connection alone does not bring new clients back.
+            canaries.deaf_since.get_or_insert_with(Instant::now);
+        }
+        outdone
     }
 
     /// Tells whether the inbox hears the bus.
@@ -277,8 +295,6 @@ pub(crate) async fn run(core: Arc<Core>, stop: CancellationToken) {
             Heard::Deaf { since } => {
                 tracing::warn!("the node hears nothing through its bus, messages of other nodes come through the log");
                 core.health.tell(&core, since);
-                // A broker may have forgotten it.
-                core.subscriptions.renew(Address::Inbox, core.lease.database_now());
             }
             Heard::Resumed { sweep_since } => {
                 tokio::select! {
@@ -299,100 +315,4 @@ pub(crate) async fn run(core: Arc<Core>, stop: CancellationToken) {
 }
 
 #[cfg(test)]
-mod tests {
-    use tokio::time::advance;
-
-    use super::*;
-
-    fn seconds(seconds: u64) -> Duration {
-        Duration::from_secs(seconds)
-    }
-
-    /// What a second does to a node that hears its canaries, or does not.
-    async fn second(health: &Health, hears: bool, database_now: Millis) {
-        let number = health.next_canary();
-        if hears {
-            health.heard_canary(number, database_now);
-        }
-        advance(seconds(1)).await;
-        if Instant::now() >= health.canary_due() {
-            health.miss_canary();
-        }
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_node_is_deaf_three_seconds_after_its_last_canary_and_hears_again_with_the_third() {
-        let health = Health::new(true, 0);
-        for second_number in 0..10 {
-            second(&health, true, second_number * 1_000).await;
-        }
-        assert!(health.bus_ok());
-        assert_eq!(health.canary_due().duration_since(Instant::now()), seconds(2));
-        second(&health, false, 0).await;
-        assert!(health.bus_ok());
-        second(&health, false, 0).await;
-        assert!(!health.bus_ok());
-        assert_eq!(*health.heard.borrow(), Heard::Deaf { since: health.since() });
-        second(&health, true, 20_000).await;
-        second(&health, true, 21_000).await;
-        assert!(!health.bus_ok(), "two may be luck");
-        second(&health, true, 22_000).await;
-        // What was missed came behind the last canary that was heard.
-        assert_eq!(*health.heard.borrow(), Heard::Resumed { sweep_since: 9_000 });
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn canaries_count_in_a_row_and_late_ones_not_at_all() {
-        let health = Health::new(true, 0);
-        advance(seconds(3)).await;
-        health.miss_canary();
-        assert!(!health.bus_ok());
-        second(&health, true, 1).await;
-        second(&health, true, 2).await;
-        for _ in 0..4 {
-            second(&health, false, 0).await;
-        }
-        second(&health, true, 3).await;
-        assert!(!health.bus_ok(), "there was a silence between them");
-        let late = health.next_canary();
-        advance(Duration::from_millis(3_001)).await;
-        for _ in 0..3 {
-            health.heard_canary(late, 4);
-        }
-        assert!(!health.bus_ok());
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_new_connection_does_not_cure_a_deaf_node() {
-        let health = Health::new(true, 0);
-        advance(seconds(3)).await;
-        health.miss_canary();
-        health.bus_lost();
-        health.bus_resumed(5);
-        assert!(!health.bus_ok());
-        for _ in 0..3 {
-            second(&health, true, 9).await;
-        }
-        assert!(health.bus_ok());
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_node_is_outdone_when_it_is_deaf_for_long_and_another_hears_better_twice() {
-        let health = Health::new(true, 10_000);
-        advance(seconds(3)).await;
-        assert!(!health.is_outdone(Some(20_000)) && !health.is_outdone(Some(20_000)), "it is not known to be deaf");
-        health.miss_canary();
-        advance(Duration::from_millis(4_999)).await;
-        assert!(!health.is_outdone(Some(20_000)) && !health.is_outdone(Some(20_000)), "it is not deaf for long");
-        advance(Duration::from_millis(1)).await;
-        assert!(!health.is_outdone(Some(14_000)), "once");
-        assert!(health.is_outdone(Some(14_000)), "twice");
-        assert!(!health.is_outdone(Some(13_999)), "nobody hears so much better");
-        assert!(!health.is_outdone(Some(14_000)), "in a row");
-        assert!(!health.is_outdone(None), "nobody else is there");
-        for _ in 0..3 {
-            second(&health, true, 30_000).await;
-        }
-        assert!(!health.is_outdone(Some(90_000)) && !health.is_outdone(Some(90_000)), "it hears again");
-    }
-}
+mod tests;

@@ -1,31 +1,29 @@
-//! The row by which a node proves that it lives, and what it sees of the others'.
+//! The row by which a node proves that it lives.
 
-use std::collections::HashMap;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use tokio::sync::{Notify, watch};
-use tokio::time::{Instant, MissedTickBehavior, interval, sleep, timeout};
+use tokio::time::{MissedTickBehavior, interval, timeout};
 use tokio_util::sync::CancellationToken;
 
-use super::holder;
-use crate::model::store::{Beat, Beaten, Claim, Claimed, NodeRow, NodeState, Store, StoreError};
+use super::claim::{ClaimError, take};
+use super::clock::Clock;
+use super::neighbours::{Neighbours, look};
+use crate::model::store::{Beat, Beaten, NodeRow, NodeState, Store, StoreError};
 use crate::model::{Millis, NodeId};
 use crate::server::core::Core;
 
 /// A lease holds this long without a beat, in milliseconds, by the database's clock.
-const LEASE_MS: u32 = 5_000;
+pub(super) const LEASE_MS: u32 = 5_000;
 const BEAT_EVERY: Duration = Duration::from_secs(1);
 
 /// The node table is read this often; while some node has no bus, the log is swept as often.
-const LOOK_EVERY: Duration = Duration::from_millis(250);
+pub(super) const LOOK_EVERY: Duration = Duration::from_millis(250);
 
 /// A beat or a look that takes longer is given up and tried again.
 const GIVE_UP: Duration = Duration::from_secs(2);
-
-/// A holder that beats is seen to within this time.
-const WATCH_HOLDER: Duration = Duration::from_millis(2_500);
 
 /// This node's lease and what it knows of its peers.
 #[derive(Debug)]
@@ -36,50 +34,30 @@ pub(crate) struct Lease {
     clock: Clock,
     beat_now: Notify,
     state: watch::Sender<NodeState>,
+    /// What the row says that the node is doing.
+    wrote: watch::Sender<Option<NodeState>>,
+    /// What the node owes its sessions since it lost its lease.
+    debt: watch::Sender<Option<Debt>>,
+    drain_asked: CancellationToken,
     peers: Mutex<Vec<NodeRow>>,
+    /// The last beat, by the database's clock.
     last_beat: AtomicI64,
+    /// The same, in milliseconds of this process.
+    alive_at: AtomicU64,
 }
 
-/// Follows the database's clock without asking it.
-#[derive(Debug)]
-struct Clock {
-    zero: Instant,
-    offset: AtomicI64,
+/// What is to be made good after the lease was lost.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Debt {
+    /// Tells it from a later one.
+    number: u64,
+    /// Since when, by the database's clock, others may not have known of the sessions here.
+    pub(super) since: Millis,
+    /// There is a new lease.
+    pub(super) held: bool,
 }
 
-impl Clock {
-    fn set(&self, now: Millis) {
-        self.offset.store(now - self.zero.elapsed().as_millis() as Millis, Ordering::Release);
-    }
-
-    fn now(&self) -> Millis {
-        self.offset.load(Ordering::Acquire) + self.zero.elapsed().as_millis() as Millis
-    }
-}
-
-/// Why a node cannot have its row.
-#[derive(Debug, thiserror::Error)]
-pub enum ClaimError {
-    /// Another process lives under this id.
-    #[error("node.id = \"{node}\" is in use by {holder}: stop that process, or give this one another node.id")]
-    Held {
-        /// The id.
-        node: NodeId,
-        /// The other process.
-        holder: String,
-    },
-    /// The log cannot be used.
-    #[error("the lease of node \"{node}\" cannot be written")]
-    Store {
-        /// The id.
-        node: NodeId,
-        /// Why.
-        source: StoreError,
-    },
-}
-
-/// Takes the node's row: at once when it is free, run out, or held by a process that is known to be dead; otherwise the
-/// holder is watched, and a holder that beats keeps it.
+/// Takes the node's row and begins its lease.
 pub(crate) async fn claim(
     store: &dyn Store,
     node: &NodeId,
@@ -88,53 +66,20 @@ pub(crate) async fn claim(
     weight: u32,
 ) -> Result<Lease, ClaimError> {
     let (epoch, now) = take(store, node, tcp, http, weight).await?;
-    let clock = Clock { zero: Instant::now(), offset: AtomicI64::new(now) };
+    let clock = Clock::new(now);
     Ok(Lease {
         epoch: AtomicU64::new(epoch),
         started_at: now,
         clock,
         beat_now: Notify::new(),
         state: watch::Sender::new(NodeState::Starting),
+        wrote: watch::Sender::new(None),
+        debt: watch::Sender::new(None),
+        drain_asked: CancellationToken::new(),
         peers: Mutex::default(),
         last_beat: AtomicI64::new(now),
+        alive_at: AtomicU64::new(0),
     })
-}
-
-async fn take(
-    store: &dyn Store,
-    node: &NodeId,
-    tcp: &str,
-    http: &str,
-    weight: u32,
-) -> Result<(u64, Millis), ClaimError> {
-    let mut claim = Claim {
-        node: node.clone(),
-        holder: holder::this_process(),
-        tcp: tcp.to_owned(),
-        http: http.to_owned(),
-        weight,
-        lease_ms: LEASE_MS,
-        take_over: false,
-    };
-    let failed = |source| ClaimError::Store { node: node.clone(), source };
-    let started = Instant::now();
-    let mut seen = None;
-    loop {
-        match store.node_claim(&claim).await.map_err(failed)? {
-            Claimed::Ours { epoch, now } => return Ok((epoch, now)),
-            Claimed::Held { holder, .. } if holder::is_dead(&holder) => claim.take_over = true,
-            Claimed::Held { holder, lease_until } => {
-                let beats = *seen.get_or_insert(lease_until) != lease_until;
-                if beats {
-                    return Err(ClaimError::Held { node: node.clone(), holder });
-                }
-                // A lease that nobody has renewed for two beats belongs to a dead process, or to one that will be
-                // fenced.
-                claim.take_over = started.elapsed() > WATCH_HOLDER;
-                sleep(LOOK_EVERY).await;
-            }
-        }
-    }
 }
 
 impl Lease {
@@ -159,26 +104,97 @@ impl Lease {
         self.beat_now();
     }
 
+    /// Waits until the row says that the node does this. Cancel-safe.
+    pub(crate) async fn wrote(&self, state: NodeState) {
+        let wrote = self.wrote.subscribe().wait_for(|wrote| *wrote == Some(state)).await.map(drop);
+        wrote.expect("the sender is a field of the lease");
+    }
+
+    /// Tells whether the row was not renewed for as long as a lease holds: others may take this node for dead.
+    pub(crate) fn is_overdue(&self) -> bool {
+        self.clock.elapsed().saturating_sub(self.alive_at.load(Ordering::Acquire)) >= u64::from(LEASE_MS)
+    }
+
+    /// Notes that an operator wants the node drained.
+    pub(super) fn ask_to_drain(&self) {
+        if !self.drain_asked.is_cancelled() {
+            tracing::info!("an operator asks the node to drain");
+            self.drain_asked.cancel();
+        }
+    }
+
+    /// Waits until an operator wants the node drained. Cancel-safe.
+    pub(crate) fn asked_to_drain(&self) -> impl Future<Output = ()> + Send + use<> {
+        self.drain_asked.clone().cancelled_owned()
+    }
+
+    /// Notes that the row is another's, and since when.
+    fn lose(&self) {
+        let since = self.last_beat.load(Ordering::Acquire) - Millis::from(LEASE_MS);
+        self.debt.send_modify(|debt| {
+            let (number, since) = debt.map_or((0, since), |earlier| (earlier.number, since.min(earlier.since)));
+            *debt = Some(Debt { number: number + 1, since, held: false });
+        });
+        self.turn(&[NodeState::Starting, NodeState::Ready, NodeState::Deaf], NodeState::Expired);
+    }
+
+    /// Notes that the row is this node's again, and returns since when there is something to make good.
+    fn regain(&self, now: Millis) -> Millis {
+        self.lives(now);
+        let mut since = now;
+        self.debt.send_modify(|debt| {
+            if let Some(debt) = debt {
+                (debt.held, since) = (true, debt.since);
+            }
+        });
+        since
+    }
+
+    /// Waits until there is a lease again and something to make good. Cancel-safe.
+    pub(super) async fn owes(&self) -> Debt {
+        let mut debt = self.debt.subscribe();
+        let owed = debt.wait_for(|debt| debt.is_some_and(|debt| debt.held)).await.map(|debt| *debt);
+        owed.ok().flatten().expect("the sender is a field of the lease, and there is one")
+    }
+
+    /// Notes that it is made good: the node is ready, unless the lease was lost again meanwhile.
+    pub(super) fn settle(&self, settled: Debt) {
+        if self.debt.send_if_modified(|debt| debt.take_if(|debt| *debt == settled).is_some()) {
+            self.turn(&[NodeState::Expired], NodeState::Ready);
+        }
+    }
+
+    fn lives(&self, now: Millis) {
+        self.clock.set(now);
+        self.last_beat.store(now, Ordering::Release);
+        self.alive_at.store(self.clock.elapsed(), Ordering::Release);
+    }
+
+    /// Notes the database's clock.
+    pub(super) fn set_clock(&self, now: Millis) {
+        self.clock.set(now);
+    }
+
     /// Leaves new clients to the other nodes.
     fn withdraw(&self) {
-        self.turn(NodeState::Ready, NodeState::Deaf);
+        self.turn(&[NodeState::Ready], NodeState::Deaf);
     }
 
     /// Takes new clients again, if it was for its deafness that it did not.
     pub(super) fn return_to_service(&self) {
-        self.turn(NodeState::Deaf, NodeState::Ready);
+        self.turn(&[NodeState::Deaf], NodeState::Ready);
     }
 
-    fn turn(&self, from: NodeState, to: NodeState) {
+    fn turn(&self, from: &[NodeState], to: NodeState) {
         let turned = self.state.send_if_modified(|state| {
-            let turns = *state == from;
+            let turns = from.contains(state);
             if turns {
+                tracing::warn!(from = ?*state, to = ?to, "the node's readiness has changed");
                 *state = to;
             }
             turns
         });
         if turned {
-            tracing::warn!(from = ?from, to = ?to, "the node's readiness has changed");
             self.beat_now();
         }
     }
@@ -196,6 +212,11 @@ impl Lease {
     /// Writes the row at once instead of with the next beat.
     pub(crate) fn beat_now(&self) {
         self.beat_now.notify_one();
+    }
+
+    /// Notes which other nodes hold a lease.
+    pub(super) fn set_peers(&self, peers: Vec<NodeRow>) {
+        *self.peers.lock().expect("no code panics while it holds the list of peers") = peers;
     }
 
     /// Returns when a peer that takes clients last heard itself, by the database's clock.
@@ -265,8 +286,8 @@ async fn beat(core: &Core, tcp: &str, http: &str, weight: u32) -> Result<(), Tro
     let beat = condition(core);
     match core.store.node_beat(&beat).await? {
         Beaten::Alive { now } => {
-            core.lease.clock.set(now);
-            core.lease.last_beat.store(now, Ordering::Release);
+            core.lease.lives(now);
+            core.lease.wrote.send_replace(Some(beat.state));
             if beat.dirty_since.is_some() {
                 core.router.dirty_told(now);
             }
@@ -292,7 +313,11 @@ fn condition(core: &Core) -> Beat {
     Beat {
         node: core.node.clone(),
         epoch: core.lease.epoch(),
-        state: core.lease.state(),
+        state: match core.lease.state() {
+            // In the row that would say that nobody holds it.
+            NodeState::Expired => NodeState::Starting,
+            state => state,
+        },
         bus_ok: core.health.bus_ok(),
         heard: core.health.take_fresh(),
         dirty_since: core.router.dirty_since(core.lease.database_now()),
@@ -301,75 +326,19 @@ fn condition(core: &Core) -> Beat {
     }
 }
 
-/// Comes back after the lease was lost: a new epoch, the presence of every session written anew, and a look at all that
-/// was missed.
+/// Comes back after the lease was lost, with a new epoch. What is owed then is made good elsewhere, while the beats go on.
 async fn heal(core: &Core, tcp: &str, http: &str, weight: u32) -> Result<(), Trouble> {
     tracing::warn!(epoch = core.lease.epoch(), "the lease was lost, taking a new one");
+    core.lease.lose();
     let (epoch, now) = match take(&*core.store, &core.node, tcp, http, weight).await {
         Ok(taken) => taken,
         Err(ClaimError::Store { source, .. }) => return Err(source.into()),
         Err(taken) => return Err(Trouble::Taken(taken)),
     };
     core.lease.epoch.store(epoch, Ordering::Release);
-    core.lease.clock.set(now);
-    let since = core.lease.last_beat.swap(now, Ordering::AcqRel) - Millis::from(LEASE_MS);
-    core.presence.rewrite(since);
+    core.presence.rewrite();
+    let since = core.lease.regain(now);
     core.repairs.sweep(since);
     core.lease.beat_now();
-    Ok(())
-}
-
-/// What was already done about the other nodes.
-#[derive(Debug, Default)]
-struct Neighbours {
-    /// Since when a peer's publishes may have been lost, as far as it was swept for.
-    dirty: HashMap<NodeId, Millis>,
-    /// The last beat of peers that held a lease.
-    alive: HashMap<NodeId, (u64, Millis)>,
-}
-
-/// Reads the node table: expires the dead, and sweeps for those whose publishes may not arrive.
-async fn look(core: &Core, neighbours: &mut Neighbours) -> Result<(), StoreError> {
-    let (now, rows) = core.store.nodes().await?;
-    core.lease.clock.set(now);
-    let mut live = Vec::new();
-    let mut degraded = !core.health.bus_ok() || core.subscriptions.uncovered();
-    for row in rows.into_iter().filter(|row| row.node != core.node) {
-        let held = !matches!(row.state, NodeState::Stopped | NodeState::Expired);
-        if held && row.lease_until < now {
-            if let Some(gone) = core.store.node_expire(&row.node, row.epoch).await? {
-                core.announcer.left(gone);
-                tracing::warn!(peer = %row.node, "a peer's lease ran out, its sessions are gone");
-            }
-        } else if held {
-            degraded |= !row.bus_ok || row.dirty_since.is_some();
-            if let Some(since) = row.dirty_since
-                && neighbours.dirty.insert(row.node.clone(), since) != Some(since)
-            {
-                core.repairs.sweep(since);
-            }
-            // A process that took the row over without anybody expiring it: its predecessor died between two looks.
-            if let Some((epoch, beat_at)) = neighbours.alive.insert(row.node.clone(), (row.epoch, row.beat_at))
-                && epoch != row.epoch
-            {
-                core.repairs.sweep(beat_at - Millis::from(LEASE_MS));
-            }
-            live.push(row);
-            continue;
-        }
-        // It is gone. What it committed last may not have been published, unless it gave its lease back.
-        if let Some((_, beat_at)) = neighbours.alive.remove(&row.node) {
-            match row.dirty_since {
-                _ if row.state != NodeState::Stopped => core.repairs.sweep(beat_at - Millis::from(LEASE_MS)),
-                Some(since) => core.repairs.sweep(since),
-                None => {}
-            }
-        }
-        neighbours.dirty.remove(&row.node);
-    }
-    *core.lease.peers.lock().expect("no code panics while it holds the list of peers") = live;
-    if degraded {
-        core.repairs.sweep(now);
-    }
     Ok(())
 }

@@ -9,8 +9,8 @@ use tokio::sync::{Notify, oneshot};
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
+use crate::model::UserId;
 use crate::model::store::PresenceChange;
-use crate::model::{Millis, UserId};
 use crate::server::core::Core;
 
 /// The most changes in one transaction.
@@ -25,6 +25,10 @@ const RETRY_AFTER: Duration = Duration::from_millis(100);
 pub(crate) struct PresenceBook {
     book: Mutex<Book>,
     changed: Notify,
+    /// Tells that nothing is to be written.
+    idle: Notify,
+    /// Tells that a rewrite is committed.
+    rewritten: Notify,
 }
 
 #[derive(Debug, Default)]
@@ -38,16 +42,8 @@ struct Book {
     waiting: HashMap<UserId, Vec<oneshot::Sender<()>>>,
     /// Counts the rewrites: what was taken before one was written under an epoch that is over.
     generation: u64,
-    rewriting: Option<Rewriting>,
-}
-
-/// A rewrite that is not committed yet.
-#[derive(Debug)]
-struct Rewriting {
-    /// Users whose row is missing until it is written.
-    left: HashSet<UserId>,
-    /// Since when, by the database's clock, messages for them may have passed this node by.
-    sweep_since: Millis,
+    /// Users whose row is missing until the rewrite is committed.
+    rewriting: HashSet<UserId>,
 }
 
 /// Changes on their way to the log.
@@ -97,20 +93,35 @@ impl PresenceBook {
         }
     }
 
-    /// Writes every row anew: the node has a new epoch. Once all are committed a sweep from `sweep_since` on is owed:
-    /// until then senders on other nodes do not see the sessions here.
-    pub(crate) fn rewrite(&self, sweep_since: Millis) {
-        let mut book = self.lock();
-        let left: HashSet<UserId> = book.here.keys().copied().collect();
+    /// Writes every row anew: the node has a new epoch. Until [`rewritten`](Self::rewritten) senders on other nodes do not
+    /// see the sessions here.
+    pub(crate) fn rewrite(&self) {
+        let mut guard = self.lock();
+        let book = &mut *guard;
         book.generation += 1;
         book.written.clear();
-        book.dirty.extend(&left);
-        let earlier = book.rewriting.take().map_or(sweep_since, |rewriting| rewriting.sweep_since);
-        if !left.is_empty() {
-            book.rewriting = Some(Rewriting { left, sweep_since: sweep_since.min(earlier) });
-        }
-        drop(book);
+        book.rewriting = book.here.keys().copied().collect();
+        book.dirty.extend(&book.rewriting);
+        drop(guard);
         self.changed.notify_one();
+    }
+
+    /// Waits until every row of the last rewrite is committed, or its user has gone. Cancel-safe.
+    pub(crate) async fn rewritten(&self) {
+        loop {
+            let rewritten = self.rewritten.notified();
+            if self.lock().rewriting.is_empty() {
+                return;
+            }
+            rewritten.await;
+        }
+    }
+
+    /// Waits until all that has changed so far is in the log. Cancel-safe.
+    pub(crate) async fn written(&self) {
+        let idle = self.idle.notified();
+        self.changed.notify_one();
+        idle.await;
     }
 
     fn take(&self) -> Batch {
@@ -126,13 +137,13 @@ impl PresenceBook {
         Batch { generation: book.generation, changes }
     }
 
-    /// Notes that a batch is in the log. Returns since when a sweep is owed, if one is owed now.
-    fn committed(&self, batch: &Batch) -> Option<Millis> {
+    /// Notes that a batch is in the log.
+    fn committed(&self, batch: &Batch) {
         let mut book = self.lock();
         if batch.generation != book.generation {
             // The rows went with the epoch they were written under.
             book.dirty.extend(batch.changes.iter().map(|change| change.user));
-            return None;
+            return;
         }
         for &PresenceChange { user, here } in &batch.changes {
             if here == book.here.contains_key(&user) {
@@ -147,11 +158,11 @@ impl PresenceBook {
                 // They came while the row was being deleted, and have made the user dirty again.
                 book.waiting.insert(user, waiting);
             }
-            if let Some(rewriting) = &mut book.rewriting {
-                rewriting.left.remove(&user);
-            }
+            book.rewriting.remove(&user);
         }
-        book.rewriting.take_if(|rewriting| rewriting.left.is_empty()).map(|rewriting| rewriting.sweep_since)
+        if book.rewriting.is_empty() {
+            self.rewritten.notify_waiters();
+        }
     }
 
     fn give_back(&self, batch: &Batch) {
@@ -168,6 +179,7 @@ pub(crate) async fn run(core: Arc<Core>, stop: CancellationToken) {
     loop {
         let batch = core.presence.take();
         if batch.changes.is_empty() {
+            core.presence.idle.notify_waiters();
             if stop.is_cancelled() {
                 return;
             }
@@ -179,9 +191,7 @@ pub(crate) async fn run(core: Arc<Core>, stop: CancellationToken) {
         }
         match core.store.presence_change(&core.node, core.lease.epoch(), &batch.changes).await {
             Ok(true) => {
-                if let Some(since) = core.presence.committed(&batch) {
-                    core.repairs.sweep(since);
-                }
+                core.presence.committed(&batch);
                 let (here, gone): (Vec<&PresenceChange>, Vec<&PresenceChange>) =
                     batch.changes.iter().partition(|change| change.here);
                 core.announcer.arrived(here.into_iter().map(|change| change.user));
@@ -250,33 +260,37 @@ mod tests {
         let mut arrived = std::pin::pin!(book.arrive(user(1)));
         assert!(futures_util::poll!(&mut arrived).is_pending());
         let old = book.take();
-        book.rewrite(70);
-        assert_eq!(book.committed(&old), None);
+        book.rewrite();
+        book.committed(&old);
         assert!(futures_util::poll!(&mut arrived).is_pending(), "the new epoch began without it");
         let new = book.take();
         assert_eq!(new.changes, [PresenceChange { user: user(1), here: true }]);
-        assert_eq!(book.committed(&new), Some(70), "now nobody is missed any more");
+        book.committed(&new);
         arrived.await;
         book.arrive(user(1)).await;
     }
 
     #[tokio::test]
-    async fn a_sweep_is_owed_once_the_last_row_of_a_rewrite_is_written() {
+    async fn a_rewrite_is_done_once_the_last_row_is_written_or_its_user_has_gone() {
         let book = PresenceBook::default();
         let arrived = [book.arrive(user(1)), book.arrive(user(2))];
         book.committed(&book.take());
         for arrived in arrived {
             arrived.await;
         }
-        book.rewrite(70);
+        book.rewritten().await;
+        book.rewrite();
         let failed = book.take();
         book.give_back(&failed);
-        book.rewrite(90);
+        book.rewrite();
         book.depart(user(2));
-        assert_eq!(book.committed(&book.take()), Some(70), "since the first of them");
+        let mut rewritten = std::pin::pin!(book.rewritten());
+        assert!(futures_util::poll!(&mut rewritten).is_pending());
+        book.committed(&book.take());
+        rewritten.await;
         book.depart(user(1));
-        book.rewrite(99);
-        assert_eq!(book.committed(&book.take()), None, "there is nobody to miss anything");
+        book.rewrite();
+        book.rewritten().await;
     }
 
     #[tokio::test]

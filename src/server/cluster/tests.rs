@@ -6,10 +6,11 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
+use super::lease::LEASE_MS;
 use super::{release, run_retention};
-use crate::model::store::{Beat, Claim, Claimed, NodeState, Range};
+use crate::model::store::{Beat, Claim, Claimed, NodeState, PresenceChange, Range};
 use crate::model::{ConversationId, MessageKind, Millis, NodeId};
-use crate::protocol::SendTarget;
+use crate::protocol::{SendTarget, ServerFrame};
 use crate::server::scene::{Call, Client, Cluster, Host, eventually};
 
 /// A node that is only a row, beside a real one with a user who is in a conversation.
@@ -189,6 +190,45 @@ async fn a_fenced_node_sweeps_behind_its_new_presence() {
     bob.hears("unseen").await;
     alice.sent("3", target, "seen").await;
     bob.hears("seen").await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn friends_hear_within_ten_seconds_of_its_last_beat_that_the_users_of_a_crashed_node_have_gone() {
+    let mut scene = Scene::new().await;
+    let (log, bob) = (Arc::clone(&scene.cluster.log), scene.bob.user);
+    log.friend_add(scene.alice, bob).await.unwrap();
+    log.friend_add(bob, scene.alice).await.unwrap();
+    let come = [PresenceChange { user: scene.alice, here: true }];
+    assert!(log.presence_change(&scene.row, 1, &come).await.unwrap());
+    // The lease is by the log's clock, which does not run ahead with this test's.
+    scene.beat_for(1, 1, true, None).await;
+    let beaten = log.now().await.unwrap();
+    while log.now().await.unwrap() <= beaten + 1 {}
+    let (lapsed, alice) = (Instant::now(), scene.alice);
+    let gone = |frame: &ServerFrame| matches!(frame, ServerFrame::Presence { user, online: false } if *user == alice);
+    scene.bob.until("that she has gone", |frames| frames.iter().any(gone)).await;
+    let lease = Duration::from_millis(LEASE_MS.into());
+    assert!(lease + lapsed.elapsed() <= Duration::from_secs(10), "{:?} behind the end of the lease", lapsed.elapsed());
+}
+
+#[tokio::test(start_paused = true)]
+async fn friends_are_told_who_has_gone_before_a_node_that_drains_has_nobody_left_to_tell_them() {
+    let cluster = Cluster::new().await;
+    let (a, b) = cluster.pair().await;
+    let [alice, bob] = cluster.users(["alice", "bob"]).await;
+    cluster.log.friend_add(alice, bob).await.unwrap();
+    cluster.log.friend_add(bob, alice).await.unwrap();
+    let (user, alice, mut bob) = (alice, Client::login(&a, alice).await, Client::login(&b, bob).await);
+    a.core.presence.written().await;
+    drop(alice);
+    a.core.presence.written().await;
+    assert_eq!(cluster.log.online(&[user]).await.unwrap(), []);
+    a.core.announcer.told().await;
+    // Nothing of the node but its router goes on.
+    a.crash();
+    let gone =
+        |frame: &ServerFrame| matches!(frame, ServerFrame::Presence { user: who, online: false } if *who == user);
+    bob.until("that she has gone", |frames| frames.iter().any(gone)).await;
 }
 
 #[tokio::test(start_paused = true)]

@@ -11,6 +11,7 @@
 use std::cmp::Reverse;
 use std::collections::hash_map::Entry as Slot;
 use std::collections::{BinaryHeap, HashMap, VecDeque};
+use std::future::Future;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
@@ -62,6 +63,8 @@ struct Book {
     /// When to look whether a place is still wanted; each is here at most once.
     lingering: BinaryHeap<Reverse<(Instant, Address)>>,
     attempts: u64,
+    /// Who waits until the bus has answered for the inbox.
+    inbox_waiting: Vec<oneshot::Sender<()>>,
     /// Places on the way that somebody lives with already.
     uncovered: usize,
 }
@@ -222,6 +225,42 @@ impl Subscriptions {
         self.changed.notify_one();
     }
 
+    /// Has everything subscribed anew, because the broker may have forgotten this node. The future waits until it has
+    /// answered for all of it; while the bus is not connected there is nothing to wait for.
+    pub(crate) fn renew_all(&self, now: Millis) -> impl Future<Output = ()> + use<> {
+        let mut waiting = Vec::new();
+        let mut wait = |waiters: &mut Vec<oneshot::Sender<()>>| {
+            let (landed, wait) = oneshot::channel();
+            waiters.push(landed);
+            waiting.push(wait);
+        };
+        {
+            let mut guard = self.lock();
+            let book = &mut *guard;
+            book.attempts += 1;
+            book.steps.push_back(Step::Renew(Address::Inbox, book.attempts));
+            wait(&mut book.inbox_waiting);
+            for (&address, place) in &mut book.places {
+                let joining = place.joining.get_or_insert_with(|| {
+                    book.attempts += 1;
+                    book.uncovered += 1;
+                    book.steps.push_back(Step::Renew(address, book.attempts));
+                    Box::new(Joining { uncovered: true, ..Joining::begin(book.attempts, now) })
+                });
+                if !joining.refused {
+                    wait(&mut joining.waiting);
+                }
+            }
+        }
+        self.changed.notify_one();
+        async move {
+            for landed in waiting {
+                // The other end goes only with the node.
+                landed.await.unwrap_or(());
+            }
+        }
+    }
+
     /// Tells whether the broker may count this node among those that hear a subject.
     pub(super) fn hears(&self, address: Address) -> bool {
         self.lock().places.contains_key(&address)
@@ -272,8 +311,16 @@ impl Subscriptions {
         Some(joining.since)
     }
 
+    /// Answers whoever waits for the inbox.
+    fn inbox_answered(&self) {
+        self.lock().inbox_waiting.drain(..).for_each(|landed| landed.send(()).unwrap_or(()));
+    }
+
     /// Notes that the broker refuses a subject: nobody is kept waiting for it.
     fn refused(&self, address: Address, attempt: u64) {
+        if address == Address::Inbox {
+            return self.inbox_answered();
+        }
         let mut book = self.lock();
         let joining = book.places.get_mut(&address).and_then(|place| place.joining.as_mut());
         let Some(joining) = joining.filter(|joining| joining.attempt == attempt) else { return };
@@ -354,6 +401,7 @@ pub(crate) async fn run(core: Arc<Core>, subjects: Subjects, stop: CancellationT
 
 fn landed(core: &Core, address: Address, attempt: u64) {
     if address == Address::Inbox {
+        core.subscriptions.inbox_answered();
         core.repairs.sweep(core.lease.database_now() - COMMIT_SLACK);
         return;
     }

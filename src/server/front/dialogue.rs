@@ -180,7 +180,7 @@ impl Dialogue {
         let session = tokio::select! {
             biased;
             session = worked(&mut self.working) => session,
-            () = self.stop.cancelled(), if is_guest => return self.outbox.send_away(),
+            () = self.stop.cancelled(), if is_guest => return self.core.farewell().say(&self.outbox, None),
         };
         self.working = None;
         self.member = session.member();

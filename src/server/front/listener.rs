@@ -47,7 +47,12 @@ pub(crate) async fn run(core: Arc<Core>, listener: TcpListener, connections: Tas
     loop {
         let deaf = open.is_some();
         tokio::select! {
-            () = stop.cancelled() => return,
+            () = stop.cancelled() => {
+                if let Some(listener) = open {
+                    accept_waiting(listener, serve);
+                }
+                return;
+            }
             () = async { match &open {
                 Some(listener) => accept(listener, &serve).await,
                 None => std::future::pending().await,
@@ -55,6 +60,23 @@ pub(crate) async fn run(core: Arc<Core>, listener: TcpListener, connections: Tas
             changed = state.wait_for(|state| (*state == NodeState::Deaf) == deaf) => if changed.is_err() { return },
         }
         open = if open.is_some() { None } else { reopen(address, &stop).await };
+    }
+}
+
+/// Accepts who has connected already, so that they are told why they must go elsewhere; closing the port alone would
+/// reset their connections.
+fn accept_waiting(listener: TcpListener, serve: impl Fn(TcpStream)) {
+    // It does not block, and says so when nobody waits any more.
+    let waiting = listener.into_std().and_then(|listener| {
+        loop {
+            let (stream, _) = listener.accept()?;
+            stream.set_nonblocking(true)?;
+            serve(TcpStream::from_std(stream)?);
+        }
+    });
+    let Err::<std::convert::Infallible, io::Error>(error) = waiting;
+    if error.kind() != io::ErrorKind::WouldBlock {
+        tracing::debug!(%error, "not everybody could be told that the node stops");
     }
 }
 

@@ -14,9 +14,6 @@ use crate::telemetry;
 /// A client for which this much waits is closed, whatever it is that waits.
 const MAX_REPLIES: usize = 4 * MAX_SERVER_FRAME;
 
-/// Clients that are sent away come back within this time, each after a part of it, in milliseconds.
-const COME_BACK_WITHIN_MS: u64 = 2_000;
-
 /// The frames for one connection.
 ///
 /// Replies are never dropped; a connection whose outbox is half full stops taking requests instead. Events are dropped
@@ -268,11 +265,6 @@ impl Outbox {
         }
         drop(state);
         self.changed.notify_one();
-    }
-
-    /// Closes because the node stops, not to come back with everybody else at once.
-    pub(crate) fn send_away(&self) {
-        self.close(CloseReason::Shutdown, rand::random_range(0..=COME_BACK_WITHIN_MS), None);
     }
 
     /// Returns the reason to close, once there is one.

@@ -151,6 +151,7 @@ impl Session {
         match service::login(&self.core, &self.outbox, id.clone(), login).await {
             Ok(member) => self.member = Some(member),
             Err(LoginFailure::Closed(reason)) => self.outbox.close(reason, COOL_DOWN_MS, id),
+            Err(LoginFailure::SentAway) => self.core.farewell().say(&self.outbox, id),
             Err(LoginFailure::Refused(error)) => {
                 self.failed_logins += u32::from(error.code() == ErrorCode::BadCredentials);
                 self.refuse(id, error);

@@ -1,6 +1,7 @@
 //! Health, metrics and the way to a WebSocket, over HTTP.
 
 mod connection;
+mod ready;
 
 use std::sync::Arc;
 
@@ -10,24 +11,17 @@ use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::{Json, Router};
-use serde::Serialize;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tungstenite::handshake::server::create_response_with_body;
 
+use ready::Readiness;
+
 use crate::model::store::NodeState;
 use crate::server::core::Core;
 use crate::server::front;
 use crate::telemetry::Metrics;
-
-/// What `/readyz` says.
-#[derive(Debug, Serialize)]
-struct Ready {
-    node: String,
-    state: &'static str,
-    degraded: bool,
-}
 
 /// What the pages are made from.
 #[derive(Debug, Clone)]
@@ -66,15 +60,9 @@ pub(crate) async fn run(core: Arc<Core>, listener: TcpListener, websockets: WebS
     stop.run_until_cancelled(front::accept(&listener, serve)).await;
 }
 
-async fn readyz(State(Behind { core, .. }): State<Behind>) -> (StatusCode, Json<Ready>) {
-    let (status, state) = match core.lease.state() {
-        NodeState::Ready => (StatusCode::OK, "ready"),
-        NodeState::Starting => (StatusCode::SERVICE_UNAVAILABLE, "starting"),
-        NodeState::Deaf => (StatusCode::SERVICE_UNAVAILABLE, "deaf"),
-        NodeState::Draining | NodeState::Stopped => (StatusCode::SERVICE_UNAVAILABLE, "stopping"),
-        NodeState::Expired => (StatusCode::SERVICE_UNAVAILABLE, "fenced"),
-    };
-    (status, Json(Ready { node: core.node.to_string(), state, degraded: !core.health.bus_ok() }))
+async fn readyz(State(Behind { core, .. }): State<Behind>) -> (StatusCode, Json<Readiness>) {
+    let (status, readiness) = Readiness::of(&core);
+    (status, Json(readiness))
 }
 
 /// Makes a WebSocket of the connection. Its origin is not asked: what a page of another origin may do is what it can

@@ -72,6 +72,7 @@ impl Cluster {
         core.lease.set_state(NodeState::Ready);
         tokio::spawn(flow::repair::run(same(), ends()));
         tokio::spawn(cluster::run_health(same(), ends()));
+        tokio::spawn(cluster::run_fencing(same(), ends()));
         tokio::spawn(cluster::run_canary(same(), ends()));
         let (tcp, http) = ("127.0.0.1:1".to_owned(), "127.0.0.1:2".to_owned());
         let lease = tokio::spawn(cluster::run_lease(same(), tcp, http, 1, ends()));

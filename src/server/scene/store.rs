@@ -329,6 +329,10 @@ impl Store for ScriptedStore {
         self.run(Call::Nodes, self.log.nodes()).await
     }
 
+    async fn node_drain(&self, node: &NodeId, epoch: u64) -> Result<bool, StoreError> {
+        self.run(Call::Other, self.log.node_drain(node, epoch)).await
+    }
+
     async fn node_expire(&self, node: &NodeId, epoch: u64) -> Result<Option<Vec<UserId>>, StoreError> {
         self.run(Call::Other, self.log.node_expire(node, epoch)).await
     }

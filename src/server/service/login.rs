@@ -52,6 +52,8 @@ pub(crate) enum LoginFailure {
     Refused(ServiceError),
     /// The connection is closed.
     Closed(CloseReason),
+    /// The node lets go of its sessions.
+    SentAway,
 }
 
 impl From<ServiceError> for LoginFailure {
@@ -96,8 +98,8 @@ pub(crate) async fn login(
     let member = Member { core: Arc::clone(core), session, heard };
     gauge!(telemetry::SESSIONS).increment(1);
     // Whoever is not among the sessions that a stopping node sends away sees here that it stops.
-    if core.lease.state() != NodeState::Ready {
-        return Err(LoginFailure::Closed(CloseReason::Shutdown));
+    if core.lease.state() == NodeState::Draining {
+        return Err(LoginFailure::SentAway);
     }
     let unavailable = || ServiceError::new(ErrorCode::Unavailable, "the log does not answer, try again");
     timeout(PATIENCE, committed).await.map_err(|_| unavailable())?;

@@ -3,6 +3,7 @@
 
 mod broker;
 mod database;
+mod drain;
 mod node;
 mod redis;
 mod rolling;

@@ -76,6 +76,26 @@ pub(crate) async fn run(bus: Bus, settings: Settings, case: impl AsyncFnOnce(&mu
     cluster.stop().await;
 }
 
+/// Runs a case on a real Redis of its own, of which each node is a user called as the node. Without the broker it is
+/// skipped.
+#[cfg(feature = "redis")]
+pub(crate) async fn run_as_users(settings: Settings, case: impl AsyncFnOnce(&mut Cluster, &RedisServer)) {
+    let Some(server) = RedisServer::start_new().await else { return };
+    let server = Arc::new(server);
+    let log = store::open("memory:").await.expect("a log in memory");
+    let broker = Broker::Redis(Arc::clone(&server));
+    let mut cluster = Cluster { log, broker, nodes: Vec::new(), buses: Vec::new() };
+    for node in 0..settings.nodes {
+        let name = name_of(node);
+        server.command(&format!("ACL SETUSER {name} on >secret ~* &* +@all")).await;
+        let bus = bus_at(&format!("redis://{name}:secret@{}", server.address())).await;
+        let log = Arc::clone(&cluster.log);
+        cluster.add_node_on(&settings, log, bus).await;
+    }
+    case(&mut cluster, &server).await;
+    cluster.stop().await;
+}
+
 /// Runs a case on nodes of which each has its own store, as processes do, with a broker in this process.
 #[cfg(any(feature = "postgres", feature = "mysql"))]
 pub(crate) async fn run_on(logs: Vec<Arc<dyn Store>>, case: impl AsyncFnOnce(&mut Cluster)) {
@@ -119,6 +139,10 @@ impl Cluster {
 
     async fn add_node(&mut self, settings: &Settings, log: Arc<dyn Store>) {
         let bus = self.broker.connect().await;
+        self.add_node_on(settings, log, bus).await;
+    }
+
+    async fn add_node_on(&mut self, settings: &Settings, log: Arc<dyn Store>, bus: Arc<dyn MessageBus>) {
         if !settings.without_broker {
             let mut state = bus.state();
             let connected = timeout(DEADLINE, state.wait_for(|state| state.is_connected())).await;
@@ -127,7 +151,7 @@ impl Cluster {
         let any_port = SocketAddr::from(([127, 0, 0, 1], 0));
         let id = NodeId::new(&name_of(self.nodes.len())).expect("a valid id");
         let node = NodeBuilder::new(log, Arc::clone(&bus))
-            .node(NodeConfig { id, ..NodeConfig::default() })
+            .node(NodeConfig { id, drain_notice: Duration::ZERO, ..NodeConfig::default() })
             .listen(ListenConfig { tcp: any_port, http: any_port })
             .auth(cheap_passwords())
             .limits(settings.limits.clone())
@@ -156,6 +180,12 @@ impl Cluster {
     pub(crate) fn stop_node(&mut self, node: usize) -> impl Future<Output = bool> + Send + use<> {
         let stopping = self.nodes[node].take().expect("the node runs");
         stopping.stop()
+    }
+
+    /// Drains one node. Returns whether it stopped in order.
+    pub(crate) fn drain_node(&mut self, node: usize) -> impl Future<Output = bool> + Send + use<> {
+        let draining = self.nodes[node].take().expect("the node runs");
+        draining.drain()
     }
 
     fn node(&self, node: usize) -> &Node {

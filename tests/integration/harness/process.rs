@@ -80,8 +80,24 @@ impl Site {
         store::open(&self.log).await.expect("the log opens")
     }
 
+    /// Waits until no process is in the middle of writing to the log, and keeps all of them from it until the answer is
+    /// dropped.
+    pub(crate) async fn hold_log(&self) -> File {
+        let path = self.folder.path().join("log.db.lock");
+        let lock = tokio::task::spawn_blocking(move || {
+            let lock = File::options().write(true).open(path)?;
+            lock.lock().map(|()| lock)
+        });
+        lock.await.expect("no panic").expect("a node has made the lock")
+    }
+
     /// Writes the config of a node on free ports.
     pub(crate) fn node(&self, id: &str) -> NodeFile {
+        self.node_with(id, "")
+    }
+
+    /// Writes the config of a node on free ports, with more lines.
+    pub(crate) fn node_with(&self, id: &str, more: &str) -> NodeFile {
         let address = || SocketAddr::from(([127, 0, 0, 1], free_port()));
         let (tcp, http) = (address(), address());
         let Self { log, settings, .. } = self;
@@ -96,6 +112,7 @@ impl Site {
             auth.argon2_memory_kib = 8
             auth.argon2_passes = 1
             {settings}
+            {more}
             "#
         );
         fs::write(&path, config).expect("write a config");
@@ -185,17 +202,26 @@ impl Process {
 
     /// Asks it to stop.
     pub(crate) fn terminate(&self) {
-        kill_process(Pid::from_child(&self.child), Signal::TERM).expect("our child takes signals");
+        self.signal(Signal::TERM);
     }
 
-    /// Stops it: its connections stay open, and nothing is answered.
+    /// Interrupts it, as Ctrl-C does.
+    pub(crate) fn interrupt(&self) {
+        self.signal(Signal::INT);
+    }
+
+    /// Stops it in the middle of what it does: its connections stay open, and nothing is answered.
     pub(crate) fn pause(&self) {
-        kill_process(Pid::from_child(&self.child), Signal::STOP).expect("our child takes signals");
+        self.signal(Signal::STOP);
     }
 
-    /// Lets it go on after [`pause`](Self::pause).
+    /// Lets it go on after a pause.
     pub(crate) fn resume(&self) {
-        kill_process(Pid::from_child(&self.child), Signal::CONT).expect("our child takes signals");
+        self.signal(Signal::CONT);
+    }
+
+    fn signal(&self, signal: Signal) {
+        kill_process(Pid::from_child(&self.child), signal).expect("our child takes signals");
     }
 
     /// Ends it at once, as a power cut does, and waits until it is gone.

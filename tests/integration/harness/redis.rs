@@ -63,9 +63,7 @@ impl RedisServer {
     /// Returns the channels that somebody is subscribed to, of those that fit a pattern.
     pub(crate) async fn channels(&self, pattern: &str) -> Vec<String> {
         let ask = async {
-            let mut stream = BufReader::new(TcpStream::connect(self.address()).await?);
-            stream.write_all(format!("PUBSUB CHANNELS {pattern}\r\n").as_bytes()).await?;
-            let mut lines = stream.lines();
+            let mut lines = self.ask(&format!("PUBSUB CHANNELS {pattern}")).await?.lines();
             let mut line = async || lines.next_line().await.map(Option::unwrap_or_default);
             let count = line().await?.trim_start_matches('*').parse().expect("an array");
             let mut channels = Vec::new();
@@ -77,6 +75,19 @@ impl RedisServer {
             Ok::<_, std::io::Error>(channels)
         };
         ask.await.expect("the server answers")
+    }
+
+    /// Has the server do something, which must not be an error.
+    pub(crate) async fn command(&self, command: &str) {
+        let ask = async { self.ask(command).await?.lines().next_line().await };
+        let answer = ask.await.expect("the server answers").unwrap_or_default();
+        assert!(answer.starts_with('+') || answer.starts_with(':'), "{command}: {answer}");
+    }
+
+    async fn ask(&self, command: &str) -> std::io::Result<BufReader<TcpStream>> {
+        let mut stream = BufReader::new(TcpStream::connect(self.address()).await?);
+        stream.write_all(format!("{command}\r\n").as_bytes()).await?;
+        Ok(stream)
     }
 
     /// Starts the server, which must not run, and waits until it answers.

@@ -15,9 +15,8 @@ const ERRORS_WITHOUT_A_SCRIPT: [(ErrorCode, &str); 3] = [
     (ErrorCode::Unavailable, "the log in memory is never away; the tests of the message path take it away"),
     (ErrorCode::Internal, "it is a fault of the server's"),
 ];
-const CLOSES_WITHOUT_A_SCRIPT: [(CloseReason, &str); 4] = [
-    (CloseReason::Drain, "no node says it yet"),
-    (CloseReason::Fenced, "no node says it yet"),
+const CLOSES_WITHOUT_A_SCRIPT: [(CloseReason, &str); 3] = [
+    (CloseReason::Fenced, "it takes another process under the node's id; the tests of fenced nodes start one"),
     (CloseReason::Slow, "a script reads what comes; the tests of slow readers do not"),
     (CloseReason::LogReset, "the log in memory never goes back; the tests of the message path turn it back"),
 ];

@@ -14,7 +14,7 @@
 //! - `CLIENT<? FRAME` lines that follow each other may come in any order.
 //! - `CLIENT quits` ends the connection from the client's side; `CLIENT< end CODE` is its end from the server's, which
 //!   on WebSocket carries the code.
-//! - `broker cut`, `broker heal`, `stop NODE`.
+//! - `broker cut`, `broker heal`, `stop NODE`, `drain NODE`.
 //! - `each N FROM TO`, up to `done`: the lines between, once for each number, which stands where `<N>` is.
 //!
 //! At the end everybody still connected must have nothing left to hear.
@@ -61,6 +61,7 @@ scripts! {
     a_login_without_end_brings_a_thousand_messages
     a_message_reaches_every_session_but_its_own
     a_new_password_ends_the_other_sessions
+    a_node_that_drains_sends_its_sessions_to_the_others
     a_node_that_stops_sends_its_sessions_away
     a_token_is_good_on_every_node_until_it_is_revoked
     accounts_have_unique_names_and_passwords

@@ -99,6 +99,10 @@ impl Scene<'_> {
                 assert!(self.cluster.stop_node(node).await, "{line}: not in order");
                 self.stopped.insert(node);
             }
+            Step::Drain { node } => {
+                assert!(self.cluster.drain_node(node).await, "{line}: not in order");
+                self.stopped.insert(node);
+            }
         }
     }
 

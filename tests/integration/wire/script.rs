@@ -39,6 +39,9 @@ pub(super) enum Step {
     Stop {
         node: usize,
     },
+    Drain {
+        node: usize,
+    },
 }
 
 /// A step and the number of its line.
@@ -142,6 +145,7 @@ fn step(line: &str) -> Option<Step> {
         ["broker", "cut"] => Step::Broker { up: false },
         ["broker", "heal"] => Step::Broker { up: true },
         ["stop", node] => Step::Stop { node: node.parse().ok()? },
+        ["drain", node] => Step::Drain { node: node.parse().ok()? },
         [client, "quits"] if is_name(client) => Step::Quit { client: client.to_owned() },
         _ => {
             let (client, text) = line.split_once(' ')?;

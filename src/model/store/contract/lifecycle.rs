@@ -135,6 +135,7 @@ pub async fn close_is_idempotent_and_later_calls_are_unavailable(log: &dyn Fresh
         store.node_claim(&claim("a", "late")).await.err(),
         store.node_beat(&beat).await.err(),
         store.nodes().await.err(),
+        store.node_drain(&a, 1).await.err(),
         store.node_expire(&a, 1).await.err(),
         store.node_release(&a, 1).await.err(),
     ];

@@ -135,6 +135,8 @@ macro_rules! store_contract {
             nodes::a_lease_that_has_run_out_is_expired_once,
             nodes::an_expiry_tells_who_was_there,
             nodes::a_live_lease_is_not_expired,
+            nodes::a_wish_to_drain_stands_until_the_next_claim,
+            nodes::who_does_not_live_is_not_asked_to_drain,
             nodes::a_released_lease_is_free_and_leaves_no_presence,
             nodes::a_release_by_a_fenced_node_changes_nothing,
             lifecycle::stores_of_one_log_share_its_identity,

@@ -60,6 +60,7 @@ pub async fn a_first_claim_gets_the_first_epoch_and_shows_in_the_table(log: &dyn
         sessions: 0,
         beat_at: now,
         lease_until: now + 60_000,
+        drain_asked_at: None,
     };
     assert_eq!(row(&*store, "a").await?, expected);
     Ok(())
@@ -192,6 +193,42 @@ pub async fn a_live_lease_is_not_expired(log: &dyn FreshLog) -> Result<(), Store
     assert!(store.node_expire(&node("b"), late).await?.is_none());
     assert_eq!(row(&*store, "b").await?.state, NodeState::Ready);
     assert!(store.node_expire(&node("nowhere"), 1).await?.is_none());
+    Ok(())
+}
+
+/// Asks a node to drain twice, from two stores, then has it claimed anew.
+pub async fn a_wish_to_drain_stands_until_the_next_claim(log: &dyn FreshLog) -> Result<(), StoreError> {
+    let (store, other) = (log.open().await?, log.open().await?);
+    let (epoch, now) = ours(store.node_claim(&claim("a", "a process")).await?);
+    ours(store.node_claim(&claim("b", "another process")).await?);
+    assert!(other.node_drain(&node("a"), epoch).await?);
+    let asked = row(&*store, "a").await?.drain_asked_at;
+    assert!(asked.is_some_and(|asked| asked >= now), "{asked:?}");
+    assert_eq!(row(&*store, "b").await?.drain_asked_at, None);
+    until_past(&*store, asked.unwrap_or_default()).await?;
+    assert!(store.node_drain(&node("a"), epoch).await?);
+    assert!(matches!(store.node_beat(&beat("a", epoch)).await?, Beaten::Alive { .. }));
+    assert_eq!(row(&*store, "a").await?.drain_asked_at, asked, "the first wish stays, and a beat leaves it alone");
+    let (next, _) = ours(store.node_claim(&claim("a", "a process")).await?);
+    assert_eq!(row(&*store, "a").await?.drain_asked_at, None);
+    assert!(!store.node_drain(&node("a"), epoch).await?, "the wish was for an earlier holder");
+    assert!(store.node_drain(&node("a"), next).await?);
+    Ok(())
+}
+
+/// Asks nodes to drain that are stopped, whose lease has run out, that are expired, and that never were.
+pub async fn who_does_not_live_is_not_asked_to_drain(log: &dyn FreshLog) -> Result<(), StoreError> {
+    let store = log.open().await?;
+    let (stopped, _) = ours(store.node_claim(&claim("a", "a process")).await?);
+    store.node_release(&node("a"), stopped).await?;
+    let late = lapsed(&*store, "b").await?;
+    assert!(!store.node_drain(&node("a"), stopped).await?);
+    assert!(!store.node_drain(&node("b"), late).await?);
+    store.node_expire(&node("b"), late).await?;
+    assert!(!store.node_drain(&node("b"), late + 1).await?);
+    assert!(!store.node_drain(&node("nowhere"), 1).await?);
+    let (_, rows) = store.nodes().await?;
+    assert!(rows.iter().all(|row| row.drain_asked_at.is_none()), "{rows:?}");
     Ok(())
 }
 

@@ -241,6 +241,10 @@ impl Store for MysqlStore {
         self.read_nodes().await
     }
 
+    async fn node_drain(&self, node: &NodeId, epoch: u64) -> Result<bool, StoreError> {
+        self.drain_node(node, epoch).await
+    }
+
     async fn node_expire(&self, node: &NodeId, epoch: u64) -> Result<Option<Vec<UserId>>, StoreError> {
         self.expire_node(node, epoch).await
     }

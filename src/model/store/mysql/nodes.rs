@@ -3,7 +3,7 @@ use futures_util::future::BoxFuture;
 use sqlx::MySqlConnection;
 
 use super::MysqlStore;
-use super::decode::{integer, node_row, number, state_text, text, user};
+use super::decode::{integer, node_row, number, text, user};
 use super::heads::{NOW, clock};
 use super::remote::Failure;
 use crate::model::store::{Beat, Beaten, Claim, Claimed, NodeRow, StoreError};
@@ -25,7 +25,7 @@ const CLAIM: &str = "
             dirty_since =
                 CASE WHEN state = 'stopped' THEN dirty_since ELSE LEAST(beat_at, IFNULL(dirty_since, beat_at)) END,
             epoch = ?, holder = ?, tcp = ?, http = ?, weight = ?, state = 'starting', bus_ok = 0, heard_at = NULL,
-            sessions = 0, beat_at = ?, lease_until = ?
+            sessions = 0, beat_at = ?, lease_until = ?, drain_asked_at = NULL
         WHERE node = ?";
 
 const THERE: &str = "SELECT user_id FROM presence WHERE node = ? AND epoch <= ? ORDER BY user_id FOR UPDATE";
@@ -39,10 +39,17 @@ const BEAT: &str = "
 /// The clock in the first row, so that there is one without nodes too.
 const NODES: &str = concat!(
     "SELECT n.node, n.epoch, n.holder, n.tcp, n.http, n.weight, n.state, n.bus_ok, n.heard_at,
-            n.dirty_since, n.sessions, n.beat_at, n.lease_until, clock.now
+            n.dirty_since, n.sessions, n.beat_at, n.lease_until, n.drain_asked_at, clock.now
         FROM (SELECT ",
     clock!(),
     " AS now) AS clock LEFT JOIN nodes AS n ON true ORDER BY n.node"
+);
+
+const DRAIN: &str = concat!(
+    "UPDATE nodes SET drain_asked_at = coalesce(drain_asked_at, ",
+    clock!(),
+    ") WHERE node = ? AND epoch = ? AND state NOT IN ('stopped', 'expired') AND lease_until >= ",
+    clock!()
 );
 
 const EXPIRE: &str = concat!(
@@ -68,7 +75,7 @@ impl MysqlStore {
 
     pub(super) async fn read_nodes(&self) -> Result<(Millis, Vec<NodeRow>), StoreError> {
         let rows = self.pool.read("reading the node table", async |c| sqlx::query(NODES).fetch_all(c).await).await?;
-        let now = integer(&rows[0], 13)?;
+        let now = integer(&rows[0], 14)?;
         let mut nodes = Vec::new();
         for row in &rows {
             if super::decode::optional(row, 1)?.is_some() {
@@ -76,6 +83,10 @@ impl MysqlStore {
             }
         }
         Ok((now, nodes))
+    }
+
+    pub(super) async fn drain_node(&self, node: &NodeId, epoch: u64) -> Result<bool, StoreError> {
+        self.pool.write("asking a node to drain", (node.clone(), epoch.cast_signed()), ask_to_drain).await
     }
 
     pub(super) async fn expire_node(&self, node: &NodeId, epoch: u64) -> Result<Option<Vec<UserId>>, StoreError> {
@@ -123,7 +134,7 @@ fn renew<'c>(connection: &'c mut MySqlConnection, beat: &'c Beat) -> BoxFuture<'
     async move {
         let now = integer(&sqlx::query(NOW).fetch_one(&mut *connection).await?, 0)?;
         let ask = sqlx::query(BEAT)
-            .bind(state_text(beat.state))
+            .bind(beat.state.as_str())
             .bind(i64::from(beat.bus_ok))
             .bind(beat.heard.then_some(now))
             .bind(beat.dirty_since)
@@ -134,6 +145,17 @@ fn renew<'c>(connection: &'c mut MySqlConnection, beat: &'c Beat) -> BoxFuture<'
             .bind(beat.epoch.cast_signed());
         let held = ask.execute(connection).await?.rows_affected() > 0;
         Ok(if held { Beaten::Alive { now } } else { Beaten::Fenced })
+    }
+    .boxed()
+}
+
+fn ask_to_drain<'c>(
+    connection: &'c mut MySqlConnection,
+    (node, epoch): &'c (NodeId, i64),
+) -> BoxFuture<'c, Result<bool, Failure>> {
+    async move {
+        let asked = sqlx::query(DRAIN).bind(node.as_str()).bind(epoch).execute(connection).await?;
+        Ok(asked.rows_affected() > 0)
     }
     .boxed()
 }

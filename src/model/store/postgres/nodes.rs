@@ -3,7 +3,7 @@ use futures_util::future::BoxFuture;
 use sqlx::PgConnection;
 
 use super::PostgresStore;
-use super::decode::{integer, node_row, number, state_text, text, user};
+use super::decode::{integer, node_row, number, text, user};
 use super::heads::{NOW, clock};
 use super::remote::Failure;
 use crate::model::store::{Beat, Beaten, Claim, Claimed, NodeRow, StoreError};
@@ -23,7 +23,7 @@ const CLAIM: &str = "
     UPDATE nodes SET epoch = $2, holder = $3, tcp = $4, http = $5, weight = $6, state = 'starting', bus_ok = false,
             heard_at = NULL,
             dirty_since = CASE WHEN state = 'stopped' THEN dirty_since ELSE least(beat_at, dirty_since) END,
-            sessions = 0, beat_at = $7, lease_until = $8
+            sessions = 0, beat_at = $7, lease_until = $8, drain_asked_at = NULL
         WHERE node = $1";
 
 const LEAVE: &str = "DELETE FROM presence WHERE node = $1 AND epoch <= $2 RETURNING user_id";
@@ -40,10 +40,17 @@ const BEAT: &str = concat!(
 /// The clock in the first row, so that there is one without nodes too.
 const NODES: &str = concat!(
     "SELECT n.node, n.epoch, n.holder, n.tcp, n.http, n.weight, n.state, n.bus_ok::int::bigint, n.heard_at,
-            n.dirty_since, n.sessions, n.beat_at, n.lease_until, clock.now
+            n.dirty_since, n.sessions, n.beat_at, n.lease_until, n.drain_asked_at, clock.now
         FROM (SELECT ",
     clock!(),
     " AS now) AS clock LEFT JOIN nodes AS n ON true ORDER BY n.node COLLATE \"C\""
+);
+
+const DRAIN: &str = concat!(
+    "UPDATE nodes SET drain_asked_at = coalesce(drain_asked_at, ",
+    clock!(),
+    ") WHERE node = $1 AND epoch = $2 AND state NOT IN ('stopped', 'expired') AND lease_until >= ",
+    clock!()
 );
 
 const EXPIRE: &str = concat!(
@@ -69,7 +76,7 @@ impl PostgresStore {
 
     pub(super) async fn read_nodes(&self) -> Result<(Millis, Vec<NodeRow>), StoreError> {
         let rows = self.pool.read("reading the node table", async |c| sqlx::query(NODES).fetch_all(c).await).await?;
-        let now = integer(&rows[0], 13)?;
+        let now = integer(&rows[0], 14)?;
         let mut nodes = Vec::new();
         for row in &rows {
             if super::decode::optional(row, 1)?.is_some() {
@@ -77,6 +84,10 @@ impl PostgresStore {
             }
         }
         Ok((now, nodes))
+    }
+
+    pub(super) async fn drain_node(&self, node: &NodeId, epoch: u64) -> Result<bool, StoreError> {
+        self.pool.write("asking a node to drain", (node.clone(), epoch.cast_signed()), ask_to_drain).await
     }
 
     pub(super) async fn expire_node(&self, node: &NodeId, epoch: u64) -> Result<Option<Vec<UserId>>, StoreError> {
@@ -125,7 +136,7 @@ fn renew<'c>(connection: &'c mut PgConnection, beat: &'c Beat) -> BoxFuture<'c, 
         let ask = sqlx::query(BEAT)
             .bind(beat.node.as_str())
             .bind(beat.epoch.cast_signed())
-            .bind(state_text(beat.state))
+            .bind(beat.state.as_str())
             .bind(beat.bus_ok)
             .bind(beat.heard)
             .bind(beat.dirty_since)
@@ -135,6 +146,17 @@ fn renew<'c>(connection: &'c mut PgConnection, beat: &'c Beat) -> BoxFuture<'c, 
             Some(row) => Beaten::Alive { now: integer(row, 0)? },
             None => Beaten::Fenced,
         })
+    }
+    .boxed()
+}
+
+fn ask_to_drain<'c>(
+    connection: &'c mut PgConnection,
+    (node, epoch): &'c (NodeId, i64),
+) -> BoxFuture<'c, Result<bool, Failure>> {
+    async move {
+        let asked = sqlx::query(DRAIN).bind(node.as_str()).bind(epoch).execute(connection).await?;
+        Ok(asked.rows_affected() > 0)
     }
     .boxed()
 }

@@ -163,7 +163,7 @@ mod tests {
         let all = MIGRATIONS.iter().count();
         assert_eq!(examine(&path).await.unwrap(), Examination::Old { applied: 0, pending: all });
         open(&url(&path)).await.unwrap().close().await;
-        raw(&path, "UPDATE _sqlx_migrations SET version = 999").await;
+        raw(&path, "UPDATE _sqlx_migrations SET version = 999 WHERE version = 1").await;
         let error = examine(&path).await.unwrap_err();
         assert_eq!(error.kind(), StoreErrorKind::Config);
         assert!(error.to_string().contains("another version"), "{error}");

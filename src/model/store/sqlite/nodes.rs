@@ -3,7 +3,7 @@ use sqlx::SqliteConnection;
 
 use super::SqliteStore;
 use super::connections::fetch_sets;
-use super::decode::{integer, node_row, number, state_text, text, user};
+use super::decode::{integer, node_row, number, text, user};
 use super::failure::Failure;
 use crate::model::store::{Beat, Beaten, Claim, Claimed, NodeRow, StoreError};
 use crate::model::{Millis, NodeId, UserId};
@@ -23,7 +23,7 @@ const WRITE_CLAIM: &str = "
             weight = excluded.weight, state = 'starting', bus_ok = 0, heard_at = NULL,
             dirty_since =
                 CASE WHEN state = 'stopped' THEN dirty_since ELSE min(beat_at, ifnull(dirty_since, beat_at)) END,
-            sessions = 0, beat_at = excluded.beat_at, lease_until = excluded.lease_until;
+            sessions = 0, beat_at = excluded.beat_at, lease_until = excluded.lease_until, drain_asked_at = NULL;
     DELETE FROM presence WHERE node = $1;
     COMMIT";
 
@@ -36,8 +36,15 @@ const BEAT: &str = "
 
 const NODES: &str = "
     SELECT CAST(round(unixepoch('subsec') * 1000) AS INTEGER);
-    SELECT node, epoch, holder, tcp, http, weight, state, bus_ok, heard_at, dirty_since, sessions, beat_at, lease_until
+    SELECT node, epoch, holder, tcp, http, weight, state, bus_ok, heard_at, dirty_since, sessions, beat_at, lease_until,
+            drain_asked_at
         FROM nodes ORDER BY node";
+
+const DRAIN: &str = "
+    UPDATE nodes SET drain_asked_at = ifnull(drain_asked_at, clock.now)
+        FROM (SELECT CAST(round(unixepoch('subsec') * 1000) AS INTEGER) AS now) AS clock
+        WHERE node = $1 AND epoch = $2 AND state NOT IN ('stopped', 'expired') AND lease_until >= clock.now
+        RETURNING epoch";
 
 const EXPIRE: &str = "
     BEGIN IMMEDIATE;
@@ -70,7 +77,7 @@ impl SqliteStore {
         let ask = sqlx::query(BEAT)
             .bind(beat.node.as_str().to_owned())
             .bind(beat.epoch.cast_signed())
-            .bind(state_text(beat.state))
+            .bind(beat.state.as_str())
             .bind(beat.bus_ok)
             .bind(beat.heard)
             .bind(beat.dirty_since)
@@ -86,6 +93,12 @@ impl SqliteStore {
     pub(super) async fn read_nodes(&self) -> Result<(Millis, Vec<NodeRow>), StoreError> {
         let sets = self.connections.read("reading the node table", sqlx::query(NODES)).await?;
         Ok((integer(&sets[0][0], 0)?, sets[1].iter().map(node_row).collect::<Result<_, _>>()?))
+    }
+
+    pub(super) async fn drain_node(&self, node: &NodeId, epoch: u64) -> Result<bool, StoreError> {
+        let ask = sqlx::query(DRAIN).bind(node.as_str().to_owned()).bind(epoch.cast_signed());
+        let sets = self.connections.write("asking a node to drain", ask).await?;
+        Ok(!sets[0].is_empty())
     }
 
     pub(super) async fn expire_node(&self, node: &NodeId, epoch: u64) -> Result<Option<Vec<UserId>>, StoreError> {

@@ -504,3 +504,41 @@ async fn an_audit_that_repairs_something_subscribes_its_subject_anew() {
         drop(looks);
     }
 }
+
+#[tokio::test]
+async fn an_inbox_that_the_broker_refuses_is_asked_for_until_it_has_it() {
+    let cluster = Cluster::routed(ROUTING).await;
+    let a = cluster.node("node-a").await;
+    a.hears().await;
+    let inbox = a.core.subject_of(Address::Inbox);
+    let refused = inbox.clone();
+    cluster.broker.reject_if(move |subject| *subject == refused);
+    cluster.broker.forget(&inbox);
+    eventually("it is deaf", || !a.core.health.bus_ok()).await;
+    assert!(a.core.bus.state().borrow().is_connected());
+    assert_eq!(cluster.broker.listeners(&inbox), 0);
+    cluster.broker.reject_if(|_| false);
+    eventually("it hears again", || a.core.health.bus_ok()).await;
+}
+
+#[tokio::test]
+async fn a_renewal_waits_for_everything_but_what_the_broker_refuses() {
+    let cluster = Cluster::routed(ROUTING).await;
+    let a = cluster.node("node-a").await;
+    a.hears().await;
+    let [alice, bob] = cluster.users(["alice", "bob"]).await;
+    let _alice = Client::login(&a, alice).await;
+    let refused = a.core.subject_of(Address::User(bob));
+    cluster.broker.reject_if(move |subject| *subject == refused);
+    let _bob = Client::login(&a, bob).await;
+    let (inbox, user) = (a.core.subject_of(Address::Inbox), a.core.subject_of(Address::User(alice)));
+    cluster.broker.forget(&inbox);
+    cluster.broker.forget(&user);
+    cluster.broker.stall(Operation::Subscribe);
+    let mut renewal = std::pin::pin!(a.core.subscriptions.renew_all(a.core.lease.database_now()));
+    assert!(timeout(Duration::from_millis(300), &mut renewal).await.is_err(), "the broker has not answered");
+    assert!(a.core.subscriptions.uncovered());
+    cluster.broker.resume();
+    timeout(PATIENCE, renewal).await.expect("what is refused is not waited for");
+    assert_eq!([cluster.broker.listeners(&inbox), cluster.broker.listeners(&user)], [1, 1]);
+}

@@ -1,6 +1,7 @@
 //! The store contract on both kinds of SQLite, and what is particular to it.
 
 mod checkpoints;
+mod earlier;
 mod plans;
 mod refusals;
 mod writes;
