@@ -12,7 +12,7 @@ use switchboard::model::store::{NodeState, Range, Store};
 use switchboard::model::{ConversationId, Seq};
 use tokio::sync::watch;
 
-use crate::harness::nginx::balance;
+use crate::harness::nginx::{Nginx, balance};
 use crate::harness::process::{NodeFile, Process, Site};
 use crate::harness::{Sent, User, eventually, get, register};
 
