@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use super::config::{BusConfig, BusKind};
 use super::memory::MemoryBroker;
-use super::{BusError, BusErrorKind, MessageBus};
+use super::raw::{BatchPublisher, Heard};
+use super::{BusError, BusErrorKind, MessageBus, Subject};
 
 /// Returns the kinds of broker that this build has.
 pub fn backends() -> Vec<BusKind> {
@@ -33,6 +34,23 @@ pub async fn connect(config: &BusConfig) -> Result<Arc<dyn MessageBus>, BusError
         kind @ (BusKind::Rabbitmq | BusKind::Kafka | BusKind::Activemq | BusKind::Mqtt | BusKind::Nats) => {
             let text = format!("bus.kind = \"{kind}\" does not exist in this version; this build has {}", compiled());
             Err(BusError::new(BusErrorKind::Config, text))
+        }
+    }
+}
+
+/// Connects the client library of the config's broker by itself; `None` when there is no broker.
+pub async fn connect_raw(
+    config: &BusConfig,
+    subject: &Subject,
+    heard: Heard,
+) -> Result<Option<Box<dyn BatchPublisher>>, BusError> {
+    match config.kind {
+        BusKind::Memory => Ok(None),
+        #[cfg(feature = "redis")]
+        BusKind::Redis => super::redis::raw::connect(&config.redis.url, subject, heard).await.map(Some),
+        kind => {
+            drop((subject, heard));
+            Err(BusError::new(BusErrorKind::Config, format!("bus.kind = \"{kind}\" is not in this build")))
         }
     }
 }

@@ -12,6 +12,7 @@ mod error;
 mod guarantees;
 pub mod memory;
 mod queue;
+pub mod raw;
 #[cfg(feature = "redis")]
 pub mod redis;
 mod subject;

@@ -1,5 +1,7 @@
 //! The bus on Redis pub/sub: one connection listens, another publishes.
 
+pub(super) mod raw;
+
 use std::fmt;
 
 use bytes::Bytes;

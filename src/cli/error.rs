@@ -3,6 +3,7 @@ use std::error::Error;
 use super::chat::ChatError;
 use super::doctor::Unwell;
 use super::replay::ReplayFailure;
+use crate::bench::bus::BusBenchError;
 use crate::bus::{BusError, BusErrorKind};
 use crate::config::ConfigError;
 use crate::model::store::{StoreError, StoreErrorKind};
@@ -33,6 +34,9 @@ pub enum CliError {
     /// The doctor found something.
     #[error(transparent)]
     Unwell(#[from] Unwell),
+    /// A bus could not be measured.
+    #[error(transparent)]
+    BusBench(#[from] BusBenchError),
     /// A replay was not clean, or could not be played.
     #[error(transparent)]
     Replay(#[from] ReplayFailure),
@@ -77,10 +81,15 @@ impl CliError {
                 StoreErrorKind::Conflict | StoreErrorKind::Internal => 1,
             },
             Self::Unwell(e) => e.exit_code(),
-            Self::Bus(e) if e.kind() == BusErrorKind::Config => 78,
+            Self::Bus(e) | Self::BusBench(BusBenchError::Bus(_, e)) if e.kind() == BusErrorKind::Config => 78,
             Self::Start(StartError::Claim(_)) => 69,
             Self::Start(StartError::Config(_)) => 78,
-            Self::Chat(_) | Self::Replay(_) | Self::Start(_) | Self::Bus(_) | Self::Failed { .. } => 1,
+            Self::Chat(_)
+            | Self::Replay(_)
+            | Self::Start(_)
+            | Self::Bus(_)
+            | Self::BusBench(_)
+            | Self::Failed { .. } => 1,
         }
     }
 }

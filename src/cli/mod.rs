@@ -1,5 +1,6 @@
 //! The command line: one file per subcommand, each with its `Args` and a `run`.
 
+pub mod bench;
 pub mod chat;
 pub mod doctor;
 pub mod drain;
@@ -55,6 +56,8 @@ enum Command {
     Chat(chat::ChatArgs),
     /// Plays a chat log through a cluster and checks that everybody received everything
     Replay(replay::ReplayArgs),
+    /// Measures brokers
+    Bench(bench::Args),
     /// Works for the Nginx balancer in front of the nodes
     Nginx(nginx::Args),
     /// Checks what a node needs: config, database, bus, ports and limits
@@ -90,6 +93,7 @@ impl Cli {
             Command::Serve(args) => serve::run(args, &self.globals).await,
             Command::Chat(args) => Ok(chat::run(args).await?),
             Command::Replay(args) => Ok(replay::run(args).await?),
+            Command::Bench(args) => bench::run(args, &self.globals).await,
             Command::Nginx(args) => nginx::run(args, &self.globals).await,
             Command::Doctor(args) => doctor::run(args, &self.globals).await,
             Command::User(args) => user::run(args, &self.globals).await,

@@ -5,25 +5,12 @@ use std::net::SocketAddr;
 use std::process::Command;
 use std::time::Duration;
 
-use serde_json::json;
-use switchboard::edge::nginx::{Layout, render};
-use switchboard::edge::{EdgeConfig, EdgeNode, NodeAddress};
-
-use crate::harness::nginx::Nginx;
+use crate::harness::nginx::{Nginx, balance};
 use crate::harness::process::{NodeFile, Process, Site};
 use crate::harness::{User, Wire, eventually};
+use serde_json::json;
 
 const DEADLINE: Duration = Duration::from_secs(30);
-
-/// Starts Nginx with one node behind it.
-async fn balance(node: &NodeFile) -> Option<Nginx> {
-    Nginx::start(|prefix, listen| {
-        let nodes = vec![EdgeNode { address: NodeAddress::new(&node.tcp.to_string()).unwrap(), weight: 1 }];
-        let edge = EdgeConfig { listen, nodes, worker_connections: 256, ..EdgeConfig::default() };
-        render(&edge, &Layout { prefix: Some(prefix.to_owned()), load_module: None })
-    })
-    .await
-}
 
 /// Returns the nodes of a config.
 fn nodes_in(conf: &str) -> BTreeSet<SocketAddr> {
@@ -33,7 +20,7 @@ fn nodes_in(conf: &str) -> BTreeSet<SocketAddr> {
 
 async fn follows(nginx: &Nginx, nodes: &[&NodeFile]) {
     let expected: BTreeSet<SocketAddr> = nodes.iter().map(|node| node.tcp).collect();
-    eventually("the balancer has the nodes", DEADLINE, || async { nodes_in(&nginx.conf()) == expected }).await;
+    eventually("the balancer has the nodes", DEADLINE, || async { nginx.nodes() == expected }).await;
 }
 
 async fn complains(watch: &Process, of: &str) {
@@ -61,7 +48,7 @@ async fn new_clients_go_to_the_nodes_that_take_them_and_old_ones_stay() {
     let Some(site) = Site::new().await else { return };
     let (a, b) = (site.node("node-a"), site.node("node-b"));
     let on_a = site.start(&a).await;
-    let Some(nginx) = balance(&a).await else { return };
+    let Some(nginx) = balance(&[a.tcp]).await else { return };
     let edge = nginx.address();
     let watch = site.watch(&nginx);
     let mut old = User::new(edge, "old").await;
@@ -81,7 +68,7 @@ async fn new_clients_go_to_the_nodes_that_take_them_and_old_ones_stay() {
     // One that goes is out, and the last one stands rather than none.
     on_a.terminate();
     complains(&watch, "no node takes new clients").await;
-    assert_eq!(nodes_in(&nginx.conf()), BTreeSet::from([a.tcp]));
+    assert_eq!(nginx.nodes(), BTreeSet::from([a.tcp]));
     let _on_b = site.start(&b).await;
     follows(&nginx, &[&b]).await;
     land_on(edge, &old, &["node-b"]).await;
@@ -92,7 +79,7 @@ async fn a_config_that_nginx_refuses_is_not_put_in_place() {
     let Some(site) = Site::new().await else { return };
     let (a, b, c) = (site.node("node-a"), site.node("node-b"), site.node("node-c"));
     let _on_a = site.start(&a).await;
-    let Some(nginx) = balance(&a).await else { return };
+    let Some(nginx) = balance(&[a.tcp]).await else { return };
     let before = nginx.conf();
     // Nginx cannot open its error log.
     let log = nginx.folder().join("error.log");

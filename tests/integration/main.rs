@@ -6,6 +6,8 @@ mod bad_input;
 #[cfg(feature = "redis")]
 mod balancer;
 #[cfg(feature = "redis")]
+mod bench_bus;
+#[cfg(feature = "redis")]
 mod bus;
 mod chat;
 mod config;
@@ -25,6 +27,7 @@ mod layers;
 mod login;
 mod nginx;
 mod operator;
+mod path_model;
 mod protocol_page;
 mod python;
 mod races;

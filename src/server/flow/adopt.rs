@@ -3,6 +3,7 @@
 use std::collections::{HashMap, HashSet};
 
 use super::repair::Newcomers;
+use super::timeline::Adoption;
 use crate::model::store::StoreError;
 use crate::model::{ConversationId, ConversationKind, UserId};
 use crate::protocol::{ConversationView, ServerFrame};
@@ -32,7 +33,8 @@ pub(super) async fn adopt(core: &Core, newcomers: &HashMap<ConversationId, Newco
             // A group is news at once; a direct conversation when it has a message for this session.
             let at_once = view.kind == ConversationKind::Group && session.is_welcomed();
             let later = (!at_once).then(|| Box::new(view.clone()));
-            if core.timelines.attach(conversation, &session, later) {
+            let adoption = Adoption { joined_seq: membership.joined_seq, news: later };
+            if core.timelines.attach(conversation, &session, Some(adoption)) {
                 if at_once {
                     session.outbox.reply(&ServerFrame::Conversation(view));
                 }

@@ -8,7 +8,7 @@ use super::mend::TO_THE_HEAD;
 use super::news::wrote;
 use super::timeline::{Entry, Release};
 use crate::model::store::{Range, StoreError};
-use crate::model::{ConversationId, Message, MessageKind, Seq};
+use crate::model::{ConversationId, Message, MessageKind, Seq, UserId};
 use crate::protocol::ServerFrame;
 use crate::server::core::Core;
 
@@ -55,10 +55,12 @@ pub(crate) async fn catch_up(core: &Core, session: &Arc<LocalSession>) -> Result
         // From here on the timeline keeps what passes; what was noted as missing until now is read.
         let here = core.timelines.open_buffer(conversation, session.number);
         let Some(from) = session.outbox.take_behind(conversation) else { continue };
-        if !here {
-            continue;
-        }
-        if let Err((missing, error)) = catch_up_one(core, session, conversation, from, &mut page).await {
+        let result = if here {
+            catch_up_one(core, session, conversation, from, &mut page).await
+        } else {
+            read_to_the_leave(core, session, conversation, from).await
+        };
+        if let Err((missing, error)) = result {
             session.outbox.fall_behind(conversation, missing);
             return Err(error);
         }
@@ -80,8 +82,7 @@ async fn catch_up_one(
         core.commits.settled().await;
         let count = rows.len();
         // What was said behind that is not for the session.
-        let leave = rows.iter().position(|row| row.kind == MessageKind::Leave && row.from == session.user);
-        rows.truncate(leave.map_or(count, |at| at + 1));
+        let leave = cut_at_the_leave(&mut rows, session.user);
         let others = rows.iter().any(|message| !session.outbox.is_own(conversation, message.seq));
         if others && let Some(mut news) = core.timelines.take_news(conversation, session.number) {
             rows.iter().for_each(|message| wrote(&mut news, session.user, message.from, message.seq));
@@ -95,8 +96,8 @@ async fn catch_up_one(
             }
             from = seq + 1;
         }
-        if leave.is_some() {
-            core.timelines.detach(conversation, session.number);
+        if let Some(leave) = leave {
+            core.timelines.leave(conversation, session.number, leave);
             come_back(core, session, conversation);
             return Ok(());
         }
@@ -118,6 +119,43 @@ async fn catch_up_one(
             Release::Again => core.timelines.open_buffer(conversation, session.number),
         };
     }
+}
+
+/// Gives a session that went with its user's leave what was dropped of what it had been given up to that, the leave
+/// included. Without a leave in the log it has no business there any more.
+async fn read_to_the_leave(
+    core: &Core,
+    session: &Arc<LocalSession>,
+    conversation: ConversationId,
+    mut from: Seq,
+) -> Result<(), (Seq, StoreError)> {
+    loop {
+        let range = Range { conversation, after: from - 1, until: TO_THE_HEAD };
+        let mut rows = core.store.messages(&[range], MAX_PAGE).await.map_err(|error| (from, error))?;
+        let count = rows.len();
+        let leave = cut_at_the_leave(&mut rows, session.user);
+        if leave.is_none() && count < MAX_PAGE {
+            return Ok(());
+        }
+        for message in rows {
+            session.outbox.room().await;
+            let seq = message.seq;
+            if !session.outbox.message_from_log(conversation, seq, Entry::encode(message).frame) {
+                return Ok(());
+            }
+            from = seq + 1;
+        }
+        if leave.is_some() {
+            return Ok(());
+        }
+    }
+}
+
+/// Takes away what was said behind a user's leave, and returns the seq of the leave.
+fn cut_at_the_leave(rows: &mut Vec<Message>, user: UserId) -> Option<Seq> {
+    let at = rows.iter().position(|row| row.kind == MessageKind::Leave && row.from == user)?;
+    rows.truncate(at + 1);
+    Some(rows[at].seq)
 }
 
 /// Looks once more at the membership of a session that was let go: its user may have joined again meanwhile, when it

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use tokio::sync::Notify;
 use tokio::time::{Duration, Instant};
 
-use crate::model::{ConversationId, Name, UserId};
+use crate::model::{ConversationId, Name, Seq, UserId};
 use crate::server::front::Outbox;
 
 /// Tells the sessions of one node apart; never used twice in a node's epoch.
@@ -25,8 +25,8 @@ pub(crate) struct LocalSession {
     pub(crate) name: Name,
     /// What waits to be written to it.
     pub(crate) outbox: Arc<Outbox>,
-    /// The conversations in whose timelines it is; `None` once the session is over.
-    attached: Mutex<Option<HashSet<ConversationId>>>,
+    /// Where it is; `None` once the session is over.
+    places: Mutex<Option<Places>>,
     /// Conversations that were born for its user while it was logging in, or making one; `None` otherwise.
     born: Mutex<Option<HashSet<ConversationId>>>,
     greeting: Mutex<Greeting>,
@@ -34,6 +34,15 @@ pub(crate) struct LocalSession {
     account: AtomicU64,
     /// When its user was last said to be typing.
     typed: Mutex<Option<Instant>>,
+}
+
+/// Where a session is.
+#[derive(Debug, Default)]
+struct Places {
+    /// The conversations in whose timelines it is.
+    attached: HashSet<ConversationId>,
+    /// Those that it left, with the seq of the leave it was given last.
+    left: HashMap<ConversationId, Seq>,
 }
 
 /// How far a session has been greeted. Until it has its `welcome` and everything it missed it gets no events.
@@ -53,7 +62,7 @@ impl LocalSession {
             account: AtomicU64::new(account),
             typed: Mutex::default(),
             outbox,
-            attached: Mutex::new(Some(HashSet::new())),
+            places: Mutex::new(Some(Places::default())),
             born: Mutex::new(Some(HashSet::new())),
             greeting: Mutex::new(Greeting::Waiting { missed: false }),
         }
@@ -104,24 +113,33 @@ impl LocalSession {
 
     /// Ends the session for the timelines and returns those it was in: from here on no timeline takes it.
     pub(super) fn end(&self) -> HashSet<ConversationId> {
-        self.attached().take().unwrap_or_default()
+        self.places().take().unwrap_or_default().attached
     }
 
-    /// Notes that the session enters a timeline; `false` when it is over.
-    pub(super) fn enter(&self, conversation: ConversationId) -> bool {
-        self.attached().as_mut().map(|attached| attached.insert(conversation)).is_some()
+    /// Notes that the session enters a timeline, by a membership that began with `joined_seq`; `false` when it is over,
+    /// or was given a leave behind that.
+    pub(super) fn enter(&self, conversation: ConversationId, joined_seq: Seq) -> bool {
+        let mut places = self.places();
+        let Some(places) = places.as_mut() else { return false };
+        let may = places.left.get(&conversation).is_none_or(|left| *left < joined_seq);
+        if may {
+            places.attached.insert(conversation);
+        }
+        may
     }
 
-    /// Notes that the session is not in a timeline any more.
-    pub(super) fn leave(&self, conversation: ConversationId) {
-        if let Some(attached) = self.attached().as_mut() {
-            attached.remove(&conversation);
+    /// Notes that the session is not in a timeline any more; `left` is the seq of its user's leave, if it was given
+    /// that.
+    pub(super) fn leave(&self, conversation: ConversationId, left: Option<Seq>) {
+        if let Some(places) = self.places().as_mut() {
+            places.attached.remove(&conversation);
+            places.left.extend(left.map(|seq| (conversation, seq)));
         }
     }
 
     /// Tells whether the session is alive and not in a conversation's timeline.
     fn lacks(&self, conversation: ConversationId) -> bool {
-        self.attached().as_ref().is_some_and(|attached| !attached.contains(&conversation))
+        self.places().as_ref().is_some_and(|places| !places.attached.contains(&conversation))
     }
 
     /// Tells whether the session has not listed its conversations yet.
@@ -131,7 +149,7 @@ impl LocalSession {
 
     /// Returns the conversations in whose timelines the session is.
     pub(super) fn conversations(&self) -> Vec<ConversationId> {
-        self.attached().iter().flatten().copied().collect()
+        self.places().iter().flat_map(|places| &places.attached).copied().collect()
     }
 
     /// Notes a conversation that is new to the user. `false`: the session has listed its conversations and is to be
@@ -155,8 +173,8 @@ impl LocalSession {
         self.born.lock().expect("no code panics while it holds it").take().unwrap_or_default()
     }
 
-    fn attached(&self) -> MutexGuard<'_, Option<HashSet<ConversationId>>> {
-        self.attached.lock().expect("no code panics while it holds a session's list of conversations")
+    fn places(&self) -> MutexGuard<'_, Option<Places>> {
+        self.places.lock().expect("no code panics while it holds a session's list of conversations")
     }
 }
 

@@ -58,6 +58,15 @@ pub(crate) struct Passed {
     pub(crate) joined: Vec<UserId>,
 }
 
+/// By what a session comes into a conversation that is new to its user.
+#[derive(Debug)]
+pub(crate) struct Adoption {
+    /// Where the membership began that was read from the log.
+    pub(crate) joined_seq: Seq,
+    /// What the session is to be told before its first message.
+    pub(crate) news: Option<Box<ConversationView>>,
+}
+
 /// What a session finds when it has read the log and wants to be live.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Release {
@@ -109,28 +118,30 @@ struct Buffer {
 }
 
 impl Timeline {
-    /// Takes a session in, catching up: until it is released its live entries wait. `false`: it is here already, or
-    /// over.
+    /// Takes a session in, catching up: until it is released its live entries wait. `false`: it is here already, over,
+    /// or to be adopted by a membership that it has seen the end of.
     pub(super) fn attach(
         &mut self,
         conversation: ConversationId,
         session: &Arc<LocalSession>,
-        news: Option<Box<ConversationView>>,
+        adoption: Option<Adoption>,
     ) -> bool {
         let here = self.attached.iter().any(|other| other.session.number == session.number);
-        if here || !session.enter(conversation) {
+        let joined_seq = adoption.as_ref().map_or(Seq::MAX, |adoption| adoption.joined_seq);
+        if here || !session.enter(conversation, joined_seq) {
             return false;
         }
         let session = Arc::clone(session);
+        let news = adoption.and_then(|adoption| adoption.news);
         let buffer = Some(Buffer::from(self.next));
         self.attached.push(Attachment { session, floor: 0, own: Vec::new(), buffer, news, left: None });
         true
     }
 
-    /// Lets a session go.
-    pub(super) fn detach(&mut self, conversation: ConversationId, number: SessionNumber) {
+    /// Lets a session go; `left` is the seq of its user's leave, if that is why.
+    pub(super) fn detach(&mut self, conversation: ConversationId, number: SessionNumber, left: Option<Seq>) {
         if let Some(at) = self.attached.iter().position(|other| other.session.number == number) {
-            self.attached.swap_remove(at).session.leave(conversation);
+            self.attached.swap_remove(at).session.leave(conversation, left);
         }
     }
 
@@ -139,7 +150,7 @@ impl Timeline {
         self.attached.retain(|other| {
             let stays = other.session.user != user;
             if !stays {
-                other.session.leave(conversation);
+                other.session.leave(conversation, None);
             }
             stays
         });
@@ -285,10 +296,11 @@ impl Timeline {
                 None => attachment.session.outbox.own(conversation, seq),
             }
         }
-        if attachment.left.is_none() {
+        let left = attachment.left;
+        if left.is_none() {
             return Release::Live;
         }
-        self.detach(conversation, number);
+        self.detach(conversation, number, left);
         Release::Gone
     }
 
@@ -353,7 +365,7 @@ impl Timeline {
             if reads {
                 other.left.get_or_insert(seq);
             } else {
-                other.session.leave(conversation);
+                other.session.leave(conversation, Some(seq));
             }
             reads
         });

@@ -10,7 +10,7 @@ use tokio::time::Instant;
 
 use super::local::{LocalSession, SessionNumber};
 use super::subscriptions::Hold;
-use super::timeline::{Entry, Passed, Release, Timeline};
+use super::timeline::{Adoption, Entry, Passed, Release, Timeline};
 use crate::model::{ConversationId, Seq, UserId};
 use crate::protocol::{CloseReason, ConversationView};
 
@@ -67,16 +67,16 @@ impl Timelines {
     }
 
     /// Puts a session into a conversation's timeline, catching up; the timeline is made when there is none. `false`: it
-    /// is in already, or over.
+    /// is in already, over, or to be adopted by a membership that it has seen the end of.
     pub(crate) fn attach(
         &self,
         conversation: ConversationId,
         session: &Arc<LocalSession>,
-        news: Option<Box<ConversationView>>,
+        adoption: Option<Adoption>,
     ) -> bool {
         let mut shard = self.shard(conversation);
         let timeline = shard.entry(conversation).or_default();
-        let attached = timeline.attach(conversation, session, news);
+        let attached = timeline.attach(conversation, session, adoption);
         if timeline.is_empty() {
             shard.remove(&conversation);
         }
@@ -85,9 +85,18 @@ impl Timelines {
 
     /// Takes a session out of a conversation's timeline.
     pub(crate) fn detach(&self, conversation: ConversationId, number: SessionNumber) {
+        self.let_go(conversation, number, None);
+    }
+
+    /// Takes a session out of a conversation's timeline that has been given its user's leave, at a seq.
+    pub(super) fn leave(&self, conversation: ConversationId, number: SessionNumber, seq: Seq) {
+        self.let_go(conversation, number, Some(seq));
+    }
+
+    fn let_go(&self, conversation: ConversationId, number: SessionNumber, left: Option<Seq>) {
         let mut shard = self.shard(conversation);
         if let Some(timeline) = shard.get_mut(&conversation) {
-            timeline.detach(conversation, number);
+            timeline.detach(conversation, number, left);
             if timeline.is_empty() {
                 shard.remove(&conversation);
             }

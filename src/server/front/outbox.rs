@@ -360,7 +360,8 @@ impl Outbox {
             }
             Item::Message { conversation, seq, frame } => {
                 *bytes -= frame.len();
-                behind.entry(*conversation).or_insert(*seq);
+                // It may be behind already, from where the log was read to, with what was read still in the queue.
+                behind.entry(*conversation).and_modify(|from| *from = (*from).min(*seq)).or_insert(*seq);
                 false
             }
             Item::Own { conversation, seq } => {
@@ -443,6 +444,17 @@ mod tests {
         assert!(!outbox.message_from_log(conversation(1), 6, frame(10)), "5 was dropped");
         assert_eq!(outbox.take_behind(conversation(1)), Some(5));
         assert_eq!(outbox.take_behind(conversation(2)), Some(1));
+    }
+
+    #[test]
+    fn an_overflow_lowers_where_a_conversation_is_behind_from() {
+        let outbox = Outbox::new(100);
+        assert!(outbox.message_from_log(conversation(1), 5, frame(60)));
+        // The log was read up to 5, and more than could be kept has passed since.
+        outbox.fall_behind(conversation(1), 6);
+        outbox.message(conversation(2), 1, frame(60));
+        assert_eq!(outbox.take_behind(conversation(1)), Some(5));
+        assert_eq!(drain(&outbox), 0);
     }
 
     #[test]

@@ -1,3 +1,11 @@
-//! Real programs that are stopped, killed and broken while users talk through them.
+//! What breaks is broken here, under traffic: brokers, nodes, databases and readers. Nothing that was acknowledged is
+//! lost, comes twice, or comes out of order.
 
+mod broker;
+mod database;
 mod drain;
+mod node;
+mod redis;
+mod rolling;
+mod slow;
+mod traffic;

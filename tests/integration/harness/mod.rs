@@ -3,6 +3,8 @@
 
 #![cfg_attr(not(feature = "redis"), allow(dead_code, unused_imports, reason = "only the tests of Redis use all of it"))]
 
+#[cfg(feature = "redis")]
+pub(crate) mod broker;
 pub(crate) mod cluster;
 #[cfg(any(feature = "postgres", feature = "mysql"))]
 mod database;

@@ -1,5 +1,6 @@
 //! The real Nginx, in the foreground on a free port, stopped when it is dropped.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::io::Write;
 use std::net::SocketAddr;
@@ -7,6 +8,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
+use switchboard::edge::nginx::{Layout, render};
+use switchboard::edge::{EdgeConfig, EdgeNode, NodeAddress};
 use tempfile::TempDir;
 
 use super::free_port;
@@ -62,6 +65,13 @@ impl Nginx {
         fs::read_to_string(self.folder.path().join("nginx.conf")).expect("read nginx.conf")
     }
 
+    /// Returns the nodes of its config.
+    pub(crate) fn nodes(&self) -> BTreeSet<SocketAddr> {
+        let conf = self.conf();
+        let servers = conf.lines().filter_map(|line| line.trim().strip_prefix("server ")?.split(' ').next());
+        servers.filter_map(|address| address.parse().ok()).collect()
+    }
+
     /// Waits for the pid file, which Nginx writes when its sockets listen. Asking the port itself would use up a turn
     /// of the balancer.
     async fn ready(&mut self) {
@@ -95,6 +105,17 @@ impl Drop for Nginx {
             eprintln!("nginx {} was not waited for: {e}", self.process.id());
         }
     }
+}
+
+/// Starts Nginx with nodes behind it. `None`: it is not installed here, and the case is skipped.
+pub(crate) async fn balance(nodes: &[SocketAddr]) -> Option<Nginx> {
+    Nginx::start(|prefix, listen| {
+        let address = |node: &SocketAddr| NodeAddress::new(&node.to_string()).expect("an address");
+        let nodes = nodes.iter().map(|node| EdgeNode { address: address(node), weight: 1 }).collect();
+        let edge = EdgeConfig { listen, nodes, worker_connections: 256, ..EdgeConfig::default() };
+        render(&edge, &Layout { prefix: Some(prefix.to_owned()), load_module: None })
+    })
+    .await
 }
 
 /// Runs `nginx -t` on a config. `None`: Nginx is not installed here, and the case is skipped.

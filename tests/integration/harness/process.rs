@@ -9,16 +9,21 @@ use rustix::process::{Pid, Signal, kill_process};
 use switchboard::model::store::{self, Store};
 use tempfile::TempDir;
 
+use super::broker::BrokerServer;
 use super::cluster::{Broker, Bus};
 use super::nginx::{self, Nginx};
 use super::{eventually, free_port, get};
 
 const DEADLINE: Duration = Duration::from_secs(30);
 
-/// What several `switchboard serve` on one machine share: a folder with the log, and a real Redis.
+/// What several `switchboard serve` on one machine share: a log, and a real broker.
 pub(crate) struct Site {
     folder: TempDir,
-    broker: Broker,
+    log: String,
+    /// The lines of a config that are the same for each node.
+    settings: String,
+    /// Ends with the site.
+    _broker: Option<Broker>,
 }
 
 /// One node's config, from which its process is started as often as a test likes.
@@ -40,19 +45,39 @@ pub(crate) struct Process {
 }
 
 impl Site {
-    /// Makes an empty site. `None`: there is no Redis, which has been said.
+    /// Makes an empty site on a Redis that other tests use too. `None`: there is none, which has been said.
     pub(crate) async fn new() -> Option<Self> {
         let broker = Broker::start(Bus::Redis).await?;
-        Some(Self { folder: tempfile::tempdir().expect("a temporary folder"), broker })
+        let settings = format!("bus.redis.url = \"{}\"", broker.url());
+        Some(Self { _broker: Some(broker), ..Self::with(settings) })
+    }
+
+    /// Makes an empty site on a broker of the test's own.
+    pub(crate) fn on(broker: &dyn BrokerServer) -> Self {
+        Self::with(broker.settings())
+    }
+
+    fn with(settings: String) -> Self {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let log = format!("sqlite://{}", folder.path().join("log.db").display());
+        Self { folder, log, settings, _broker: None }
+    }
+
+    /// Puts the site's log elsewhere.
+    pub(crate) fn log_at(mut self, url: &str) -> Self {
+        self.log = url.to_owned();
+        self
+    }
+
+    /// Sets another key of each node's config.
+    pub(crate) fn set(mut self, line: &str) -> Self {
+        self.settings = format!("{}\n{line}", self.settings);
+        self
     }
 
     /// Opens the site's log beside its nodes.
     pub(crate) async fn log(&self) -> Arc<dyn Store> {
-        store::open(&self.log_url()).await.expect("the log opens")
-    }
-
-    fn log_url(&self) -> String {
-        format!("sqlite://{}", self.folder.path().join("log.db").display())
+        store::open(&self.log).await.expect("the log opens")
     }
 
     /// Waits until no process is in the middle of writing to the log, and keeps all of them from it until the answer is
@@ -75,7 +100,7 @@ impl Site {
     pub(crate) fn node_with(&self, id: &str, more: &str) -> NodeFile {
         let address = || SocketAddr::from(([127, 0, 0, 1], free_port()));
         let (tcp, http) = (address(), address());
-        let (log, redis) = (self.log_url(), self.broker.url());
+        let Self { log, settings, .. } = self;
         let path = self.folder.path().join(format!("{id}-{}.toml", tcp.port()));
         // The cheapest passwords that argon2 takes: these tests are not about guessing them.
         let config = format!(
@@ -84,9 +109,9 @@ impl Site {
             listen.tcp = "{tcp}"
             listen.http = "{http}"
             store.url = "{log}"
-            bus.redis.url = "{redis}"
             auth.argon2_memory_kib = 8
             auth.argon2_passes = 1
+            {settings}
             {more}
             "#
         );
@@ -98,7 +123,7 @@ impl Site {
     pub(crate) fn watch(&self, nginx: &Nginx) -> Process {
         let mut watcher = self.node("watcher");
         watcher.path = self.folder.path().join("watch.toml");
-        let (log, listen) = (self.log_url(), nginx.address());
+        let (log, listen) = (&self.log, nginx.address());
         let config = format!("store.url = \"{log}\"\nedge.listen = \"{listen}\"\nedge.worker_connections = 256\n");
         fs::write(&watcher.path, config).expect("write a config");
         let program = nginx::installed().expect("one is running");

@@ -133,3 +133,40 @@ async fn who_comes_back_while_a_session_still_reads_up_to_the_leave_is_there_aga
     device.hears("welcome back").await;
     assert!(!device.was_told(|frame| matches!(frame, ServerFrame::Message(m) if m.body == "a secret")));
 }
+
+#[tokio::test(start_paused = true)]
+async fn who_has_left_is_not_adopted_by_what_was_read_before() {
+    let mut group = Group::new().await;
+    let mut device = Client::login(&group.a, group.bob).await;
+    let read = group.a.store.hold_after(Call::MembershipsIn);
+    group.a.core.repairs.adopt_users(group.group, [group.bob]);
+    read.reached().await;
+    group.part().await;
+    drop(read);
+    group.parts(&mut device).await;
+    // One pass of repairs later than whatever has adopted.
+    group.a.core.repairs.swept(group.a.core.lease.database_now()).await;
+    device.outbox.room().await;
+    device.take();
+    let seqs = device.seqs(group.group);
+    assert!(seqs.windows(2).all(|two| two[0] < two[1]), "{seqs:?}");
+    // Who comes again does so on all devices.
+    group.cluster.write(group.group, group.bob, MessageKind::Join, "").await;
+    group.a.core.repairs.adopt_users(group.group, [group.bob]);
+    eventually("it is back", || group.a.core.timelines.holds_user(group.group, group.bob)).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_has_left_and_reads_slowly_gets_all_up_to_the_leave() {
+    let mut group = Group::new().await;
+    let mut device = Client::login(&group.a, group.bob).await;
+    group.says("unread").await;
+    group.part().await;
+    assert!(!group.a.core.timelines.holds_user(group.group, group.bob));
+    // Nothing of it has been written when more comes than there is room for.
+    let limit = group.a.core.limits.outbox.as_u64() as usize;
+    device.outbox.event(vec![b'x'; limit].into());
+    assert!(device.outbox.is_behind_in(group.group));
+    group.parts(&mut device).await;
+    assert!(!device.outbox.is_behind_in(group.group));
+}
