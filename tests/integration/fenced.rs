@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use switchboard::model::store::{NodeRow, NodeState, Store};
 
-use crate::harness::process::{NodeFile, Process, Site};
+use crate::harness::process::{NodeFile, Site};
 use crate::harness::{User, eventually, get};
 
 const DEADLINE: Duration = Duration::from_secs(30);
@@ -13,13 +13,6 @@ const DEADLINE: Duration = Duration::from_secs(30);
 async fn row(log: &dyn Store, node: &str) -> NodeRow {
     let (_, rows) = log.nodes().await.unwrap();
     rows.into_iter().find(|row| row.node.as_str() == node).expect("the node has a row")
-}
-
-/// Stops a process while it is not in the middle of writing, which would stop the others too.
-async fn pause(site: &Site, process: &Process) {
-    let held = site.hold_log().await;
-    process.pause();
-    drop(held);
 }
 
 async fn readiness(node: &NodeFile) -> Option<(u16, Value)> {
@@ -39,7 +32,7 @@ async fn a_node_that_is_stopped_past_its_lease_and_goes_on_loses_nothing_of_its_
     assert_eq!(bob.hear_past(&["conversation"], "message").await, alice.message(first, "0", "x"));
     let epoch = row(&*log, "node-b").await.epoch;
 
-    pause(&site, &stopped).await;
+    site.freeze(&stopped).await;
     let mut messages = Vec::new();
     let mut say = async |alice: &mut User, key: &str| {
         let sent = alice.tell(bob.id, key, "x").await;
@@ -85,7 +78,7 @@ async fn a_node_whose_id_was_taken_while_it_was_stopped_sends_its_sessions_away_
     let mut bob = User::new(stopped.tcp(), "bob").await;
     let first = alice.tell(bob.id, "0", "x").await;
     assert_eq!(bob.hear_past(&["conversation"], "message").await, alice.message(first, "0", "x"));
-    pause(&site, &stopped).await;
+    site.freeze(&stopped).await;
     let other = site.start(&site.node("node-a")).await;
     // The process that is stopped cannot say that it takes nothing any more, and its log can be written to.
     let mut alices = alice.again(other.tcp(), json!({first.conversation.to_string(): 1})).await;

@@ -12,7 +12,7 @@ use switchboard::model::store::{NodeState, Range, Store};
 use switchboard::model::{ConversationId, Seq};
 use tokio::sync::watch;
 
-use crate::harness::nginx::{Nginx, balance};
+use crate::harness::nginx::balance;
 use crate::harness::process::{NodeFile, Process, Site};
 use crate::harness::{Sent, User, eventually, get, register};
 
@@ -224,63 +224,14 @@ async fn the_balancer_has_left_a_node_before_its_sessions_are_sent_away() {
     let (a, b) = (site.node("node-a"), site.node_with("node-b", "node.drain_notice = \"12s\""));
     let (_staying, mut draining) = (site.start(&a).await, site.start(&b).await);
     let Some(nginx) = balance(&[a.tcp, b.tcp]).await else { return };
-    let has = |node: &NodeFile| nginx.conf().contains(&format!("server {} ", node.tcp));
-    assert!(has(&a) && has(&b), "{}", nginx.conf());
     let _watch = site.watch(&nginx);
     let mut alice = User::new(draining.tcp(), "alice").await;
     draining.terminate();
-    eventually("the balancer has left the node", DEADLINE, || async { has(&a) && !has(&b) }).await;
+    eventually("the balancer has left the node", DEADLINE, || async { nginx.nodes() == BTreeSet::from([a.tcp]) }).await;
     // Until now she has heard nothing of it.
     alice.quiet().await;
     alice.closed_with(4001, "drain").await;
     let back = alice.again(nginx.address(), Value::Null).await;
     assert_eq!(back.node, "node-a");
     assert_eq!(draining.ended().await.code(), Some(0), "{}", draining.said());
-}
-
-/// Drains a node that has sessions, and starts it again behind the balancer.
-async fn restart(
-    site: &Site,
-    nginx: &Nginx,
-    log: &dyn Store,
-    node: &NodeFile,
-    id: &str,
-    mut process: Process,
-) -> Process {
-    eventually("the node has sessions", DEADLINE, || async {
-        let (_, rows) = log.nodes().await.unwrap();
-        rows.iter().any(|row| row.node.as_str() == id && row.state == NodeState::Ready && row.sessions > 0)
-    })
-    .await;
-    process.terminate();
-    assert_eq!(process.ended().await.code(), Some(0), "{}", process.said());
-    let process = site.start(node).await;
-    eventually("the balancer has it again", DEADLINE, || async {
-        nginx.conf().contains(&format!("server {} ", node.tcp))
-    })
-    .await;
-    process
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_replay_outlives_the_restart_of_one_node_after_the_other() {
-    let Some(site) = Site::new().await else { return };
-    let (a, b) = (site.node("node-a"), site.node("node-b"));
-    let (on_a, on_b) = (site.start(&a).await, site.start(&b).await);
-    let Some(nginx) = balance(&[a.tcp, b.tcp]).await else { return };
-    let _watch = site.watch(&nginx);
-    let log = site.log().await;
-    let lines: String = (0..2_500).map(|line| format!("[09:00] <nick{}> line {line}\n", line % 12)).collect();
-    let talk = nginx.folder().join("talk.log");
-    std::fs::write(&talk, lines).unwrap();
-    let edge = nginx.address().to_string();
-    let play = ["replay", talk.to_str().unwrap(), "--server", &edge, "--rate", "100", "--patience", "1m"];
-    let mut replay = site.launch_command(&a, &play);
-    let on_a = restart(&site, &nginx, &*log, &a, "node-a", on_a).await;
-    let on_b = restart(&site, &nginx, &*log, &b, "node-b", on_b).await;
-    let status = replay.ended().await;
-    assert_eq!(status.code(), Some(0), "{}", replay.said());
-    assert!(replay.said().contains("clean: everybody received everything"), "{}", replay.said());
-    drop((on_a, on_b));
-    log.close().await;
 }

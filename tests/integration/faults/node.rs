@@ -57,7 +57,7 @@ async fn a_node_that_froze_past_its_lease_catches_up() {
     let mut alice = User::new(staying.tcp(), "alice").await;
     let mut bob = User::new(frozen.tcp(), "bob").await;
     let mut traffic = Traffic::start(&[staying.tcp(), frozen.tcp()], USERS).await;
-    frozen.pause();
+    site.freeze(&frozen).await;
     sleep(PAST_THE_LEASE).await;
     eventually("a peer ends its lease", DEADLINE, || async {
         let (_, rows) = log.nodes().await.unwrap();

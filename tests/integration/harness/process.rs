@@ -91,6 +91,13 @@ impl Site {
         lock.await.expect("no panic").expect("a node has made the lock")
     }
 
+    /// Stops a process while it is not in the middle of writing to the log, which would stop all the others too.
+    pub(crate) async fn freeze(&self, process: &Process) {
+        let held = self.hold_log().await;
+        process.pause();
+        drop(held);
+    }
+
     /// Writes the config of a node on free ports.
     pub(crate) fn node(&self, id: &str) -> NodeFile {
         self.node_with(id, "")
