@@ -26,7 +26,8 @@ fn memory(process: &Process) -> u64 {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn readers_that_stop_do_not_fill_the_node_and_miss_nothing() {
     let Some(site) = Site::new().await else { return };
-    let site = site.set("limits.slow_after = \"10m\"");
+    // However long a busy machine takes for all that goes by: nobody here is to be closed meanwhile.
+    let site = site.set("limits.slow_after = \"1h\"").set("limits.idle = \"1h\"");
     let (a, b) = (site.start(&site.node("node-a")).await, site.start(&site.node("node-b")).await);
     let mut speaker = User::new(a.tcp(), "speaker").await;
     let group = speaker.found("busy").await;
