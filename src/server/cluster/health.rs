@@ -249,11 +249,14 @@ impl Health {
         .to_line()
     }
 
+    /// Tells everybody since when things do not stand well, or with 0 that they do. One trouble after another is the
+    /// same trouble to them.
     fn tell(&self, core: &Core, since: Millis) {
         let _telling = self.telling();
-        if self.degraded_since.swap(since, Ordering::AcqRel) == since {
+        if (self.degraded_since.load(Ordering::Acquire) == 0) == (since == 0) {
             return;
         }
+        self.degraded_since.store(since, Ordering::Release);
         let frame = self.picture();
         for session in core.locals.all().iter().filter(|session| session.is_welcomed()) {
             session.event(&frame);

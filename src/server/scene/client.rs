@@ -7,7 +7,7 @@ use tokio::time::timeout;
 
 use super::Host;
 use crate::model::store::StoreError;
-use crate::model::{ConversationId, Key, Message, Seq, UserId};
+use crate::model::{ConversationId, Key, Message, Millis, Seq, UserId};
 use crate::protocol::{Login, Password, SendTarget, ServerFrame};
 use crate::server::core::Core;
 use crate::server::flow;
@@ -174,6 +174,16 @@ impl Client {
             _ => None,
         });
         messages.collect()
+    }
+
+    /// Returns whether it was told that all is well (0), or since when it is not, each time that it was.
+    pub(crate) fn conditions(&self) -> Vec<Millis> {
+        let conditions = self.frames.iter().filter_map(|frame| match frame {
+            ServerFrame::Degraded { since } => Some(*since),
+            ServerFrame::Restored {} => Some(0),
+            _ => None,
+        });
+        conditions.collect()
     }
 
     /// Tells whether it was told so.

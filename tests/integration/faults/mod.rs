@@ -2,6 +2,7 @@
 //! lost, comes twice, or comes out of order.
 
 mod broker;
+#[cfg(any(feature = "postgres", feature = "mysql"))]
 mod database;
 mod drain;
 mod node;

@@ -54,7 +54,7 @@ pub(crate) struct Progress {
     pub(crate) acknowledged: u64,
     /// Messages that came from users who began on another node.
     pub(crate) from_afar: u64,
-    /// What the node has said of its own condition, in this user's sessions.
+    /// What the node has said of its own condition, in this user's session.
     pub(crate) conditions: Vec<String>,
     /// The nodes that this user has been on.
     pub(crate) nodes: Vec<String>,
@@ -342,7 +342,10 @@ impl Talker {
             "sent" => self.acknowledged(&frame),
             "degraded" | "restored" => {
                 let condition = frame["type"].as_str().expect("a text").to_owned();
-                self.progress.send_modify(|progress| progress.conditions.push(condition));
+                self.progress.send_modify(|progress| {
+                    assert_ne!(progress.conditions.last(), Some(&condition), "said twice: {:?}", progress.conditions);
+                    progress.conditions.push(condition);
+                });
             }
             "error" => {
                 let key = frame["key"].as_str().unwrap_or_else(|| panic!("{frame}"));
@@ -423,7 +426,10 @@ impl Talker {
         }
         assert_eq!(welcome["type"], "welcome", "{welcome}");
         let node = welcome["node"].as_str().expect("a text").to_owned();
-        self.progress.send_modify(|progress| progress.nodes.push(node));
+        self.progress.send_modify(|progress| {
+            progress.nodes.push(node);
+            progress.conditions.clear();
+        });
         for said in &mut self.waiting {
             said.again = None;
             writer.write_all(said.line.as_bytes()).await.ok()?;

@@ -64,6 +64,7 @@ impl Site {
     }
 
     /// Puts the site's log elsewhere.
+    #[cfg(any(feature = "postgres", feature = "mysql"))]
     pub(crate) fn log_at(mut self, url: &str) -> Self {
         self.log = url.to_owned();
         self

@@ -1,6 +1,7 @@
 use tokio::time::advance;
 
 use super::*;
+use crate::server::scene::{Client, Cluster};
 
 fn seconds(seconds: u64) -> Duration {
     Duration::from_secs(seconds)
@@ -118,4 +119,19 @@ async fn a_node_without_its_bus_is_outdone_too_and_then_a_connection_alone_does_
         second(&health, true, 30_000).await;
     }
     assert!(health.bus_ok());
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_trouble_after_another_is_told_once() {
+    let cluster = Cluster::new().await;
+    let a = cluster.node("node-a").await;
+    a.hears().await;
+    let [alice] = cluster.users(["alice"]).await;
+    let mut client = Client::login(&a, alice).await;
+    let before = client.conditions();
+    for since in [5, 9, 9, 0, 0, 12] {
+        a.core.health.tell(&a.core, since);
+    }
+    client.take();
+    assert_eq!(client.conditions()[before.len()..], [5, 0, 12]);
 }
