@@ -27,7 +27,7 @@ fn memory(process: &Process) -> u64 {
 async fn readers_that_stop_do_not_fill_the_node_and_miss_nothing() {
     let Some(site) = Site::new().await else { return };
     // However long a busy machine takes for all that goes by: nobody here is to be closed meanwhile.
-    let site = site.set("limits.slow_after = \"1h\"").set("limits.idle = \"1h\"");
+    let site = site.set("limits.slow_after = \"1h\"").set("limits.idle = \"9m\"");
     let (a, b) = (site.start(&site.node("node-a")).await, site.start(&site.node("node-b")).await);
     let mut speaker = User::new(a.tcp(), "speaker").await;
     let group = speaker.found("busy").await;
