@@ -9,6 +9,7 @@ pub mod contract;
 mod decode;
 mod error;
 mod examine;
+mod forward;
 mod location;
 #[cfg(feature = "mysql")]
 mod mysql;
