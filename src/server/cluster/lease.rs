@@ -1,5 +1,6 @@
 //! The row by which a node proves that it lives.
 
+use std::convert::Infallible;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -241,32 +242,43 @@ pub(crate) async fn run(
     weight: u32,
     stop: CancellationToken,
 ) -> Result<(), ClaimError> {
+    tokio::select! {
+        () = stop.cancelled() => Ok(()),
+        taken = beats(&core, &tcp, &http, weight) => Err(taken),
+        never = looks(&core) => match never {},
+    }
+}
+
+/// Renews the lease for ever. Returns when another process has taken this node's place.
+async fn beats(core: &Core, tcp: &str, http: &str, weight: u32) -> ClaimError {
     let mut beats = interval(BEAT_EVERY);
-    let mut looks = interval(LOOK_EVERY);
     beats.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        tokio::select! {
+            () = core.lease.beat_now.notified() => {}
+            _ = beats.tick() => {}
+        }
+        match timeout(GIVE_UP, beat(core, tcp, http, weight)).await {
+            Ok(Ok(())) => {}
+            Ok(Err(Trouble::Taken(error))) => return error,
+            Ok(Err(Trouble::Store(error))) => tracing::warn!(%error, "the lease cannot be renewed"),
+            Err(_) => tracing::warn!("the lease cannot be renewed, the log does not answer"),
+        }
+    }
+}
+
+/// Looks after the other nodes for ever. Neither beats nor looks wait for each other, however slowly the log answers
+/// either.
+async fn looks(core: &Core) -> Infallible {
+    let mut looks = interval(LOOK_EVERY);
     looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut neighbours = Neighbours::default();
     loop {
-        let beat_due = tokio::select! {
-            // A log that answers slowly must not keep the beats behind the looks.
-            biased;
-            () = stop.cancelled() => return Ok(()),
-            () = core.lease.beat_now.notified() => true,
-            _ = beats.tick() => true,
-            _ = looks.tick() => false,
-        };
-        let step = async {
-            if beat_due {
-                beat(&core, &tcp, &http, weight).await
-            } else {
-                look(&core, &mut neighbours).await.map_err(Into::into)
-            }
-        };
-        match timeout(GIVE_UP, step).await {
+        looks.tick().await;
+        match timeout(GIVE_UP, look(core, &mut neighbours)).await {
             Ok(Ok(())) => {}
-            Ok(Err(Trouble::Taken(error))) => return Err(error),
-            Ok(Err(Trouble::Store(error))) => tracing::warn!(%error, beat = beat_due, "the node table cannot be used"),
-            Err(_) => tracing::warn!(beat = beat_due, "the node table does not answer"),
+            Ok(Err(error)) => tracing::warn!(%error, "the node table cannot be read"),
+            Err(_) => tracing::warn!("the node table does not answer"),
         }
     }
 }

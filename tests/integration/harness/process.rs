@@ -96,6 +96,8 @@ impl Site {
     pub(crate) async fn freeze(&self, process: &Process) {
         let held = self.hold_log().await;
         process.pause();
+        // Whoever waits for the lock and runs on for a moment would have it.
+        eventually("the process is stopped", DEADLINE, || async { process.is_stopped() }).await;
         drop(held);
     }
 
@@ -221,6 +223,14 @@ impl Process {
     /// Stops it in the middle of what it does: its connections stay open, and nothing is answered.
     pub(crate) fn pause(&self) {
         self.signal(Signal::STOP);
+    }
+
+    /// Tells whether none of its threads runs.
+    fn is_stopped(&self) -> bool {
+        let threads = fs::read_dir(format!("/proc/{}/task", self.child.id())).expect("the process lives");
+        // The name, in parentheses, may hold anything; behind it stands the state.
+        let state = |stat: String| stat.rsplit_once(") ").is_some_and(|(_, rest)| rest.starts_with('T'));
+        threads.flatten().all(|thread| fs::read_to_string(thread.path().join("stat")).map_or(true, state))
     }
 
     /// Lets it go on after a pause.
