@@ -201,7 +201,7 @@ async fn a_server_that_dies_and_comes_back_has_what_was_acknowledged(
 
 /// Holds every conversation's row, so that each call that appends waits, and its connection with it.
 async fn a_lock_that_is_never_given_back_stops_no_call_for_long(url: &str, lock: impl Future<Output = ()>) {
-    let wait = Duration::from_millis(100);
+    let wait = Duration::from_secs(1);
     let config = StoreConfig { url: url.to_owned(), connections: 2, connection_wait: wait, ..StoreConfig::default() };
     // The first connection of a busy server may take longer than such a pool allows.
     let store = eventually_open(&config).await;
