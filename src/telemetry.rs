@@ -91,8 +91,12 @@ pub enum TelemetryError {
     Metrics(#[from] BuildError),
 }
 
+/// What is logged unless somebody says otherwise. The brokers' client libraries are silent: what they say at every attempt
+/// to connect, the bus says once, in its own words.
+const DEFAULT_FILTER: &str = "warn,switchboard=info,async_nats=off,lapin=off,rumqttc=off";
+
 /// Sends log lines to standard error, filtered by `SWITCHBOARD_LOG`, else by `RUST_LOG`, else
-/// `warn,switchboard=info`. Does nothing when this process logs already.
+/// `warn,switchboard=info` without the brokers' client libraries. Does nothing when this process logs already.
 pub fn init_log(format: LogFormat) -> Result<(), TelemetryError> {
     let builder = tracing_subscriber::fmt().with_env_filter(filter()?).with_writer(std::io::stderr);
     let outcome = match format {
@@ -106,6 +110,12 @@ pub fn init_log(format: LogFormat) -> Result<(), TelemetryError> {
 }
 
 fn filter() -> Result<EnvFilter, TelemetryError> {
+    // Whatever is asked for: a message that RabbitMQ had nobody for is logged with its body.
+    let bodies = "lapin::returned_messages=off".parse().expect("it is a directive");
+    Ok(asked_for()?.add_directive(bodies))
+}
+
+fn asked_for() -> Result<EnvFilter, TelemetryError> {
     for variable in ["SWITCHBOARD_LOG", "RUST_LOG"] {
         match std::env::var(variable) {
             Ok(text) if !text.is_empty() => {
@@ -115,7 +125,7 @@ fn filter() -> Result<EnvFilter, TelemetryError> {
             Ok(_) | Err(std::env::VarError::NotPresent) => {}
         }
     }
-    Ok(EnvFilter::new("warn,switchboard=info"))
+    Ok(EnvFilter::new(DEFAULT_FILTER))
 }
 
 /// The process's metrics.
@@ -218,6 +228,11 @@ mod tests {
         for name in names() {
             assert!(text.contains(&format!("# HELP {name} ")), "{name} is not described in\n{text}");
         }
+    }
+
+    #[test]
+    fn bodies_of_messages_stay_out_of_the_log() {
+        assert!(filter().unwrap().to_string().contains("lapin::returned_messages=off"));
     }
 
     #[test]

@@ -110,6 +110,8 @@ pub struct KafkaConfig {
 pub struct ActivemqConfig {
     /// `mqtt://[user:password@]host[:port]`
     pub url: BrokerUrl,
+    /// 1: a publish succeeds when the broker has taken it. 0: when it is written to the socket.
+    pub qos: u8,
 }
 
 /// `[bus.mqtt]`
@@ -118,6 +120,8 @@ pub struct ActivemqConfig {
 pub struct MqttConfig {
     /// `mqtt://[user:password@]host[:port]`
     pub url: BrokerUrl,
+    /// 1: a publish succeeds when the broker has taken it. 0: when it is written to the socket.
+    pub qos: u8,
 }
 
 /// `[bus.nats]`
@@ -148,11 +152,49 @@ impl BusConfig {
             BusKind::Mqtt => self.mqtt.url.expect_scheme("mqtt.url", &["mqtt", "mqtts"]),
             BusKind::Nats => self.nats.url.expect_scheme("nats.url", &["nats", "tls"]),
         });
+        problems.extend(match self.kind {
+            BusKind::Activemq => expect_qos("activemq.qos", self.activemq.qos),
+            BusKind::Mqtt => expect_qos("mqtt.qos", self.mqtt.qos),
+            _ => None,
+        });
         problems
     }
 }
 
+fn expect_qos(key: &'static str, qos: u8) -> Option<(&'static str, String)> {
+    (qos > 1).then(|| (key, format!("must be 0 or 1, not {qos}")))
+}
+
+/// Shows the kind and where the broker is, without its password.
+impl fmt::Display for BusConfig {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let kind = self.kind;
+        match kind {
+            BusKind::Memory => write!(f, "{kind}"),
+            BusKind::Redis => write!(f, "{kind} at {}", self.redis.url),
+            BusKind::Rabbitmq => write!(f, "{kind} at {}", self.rabbitmq.url),
+            BusKind::Kafka => write!(f, "{kind} at {}", self.kafka.brokers),
+            BusKind::Activemq => write!(f, "{kind} at {}", self.activemq.url),
+            BusKind::Mqtt => write!(f, "{kind} at {}", self.mqtt.url),
+            BusKind::Nats => write!(f, "{kind} at {}", self.nats.url),
+        }
+    }
+}
+
 impl BusKind {
+    /// Every kind, in the order in which they are listed to people.
+    pub const ALL: [Self; 7] =
+        [Self::Memory, Self::Redis, Self::Rabbitmq, Self::Kafka, Self::Activemq, Self::Mqtt, Self::Nats];
+
+    /// Returns the cargo feature that brings it; the bus in process is always there.
+    pub fn feature(self) -> Option<&'static str> {
+        match self {
+            Self::Memory => None,
+            Self::Activemq => Some(Self::Mqtt.name()),
+            kind => Some(kind.name()),
+        }
+    }
+
     /// Returns the name that `bus.kind` takes.
     pub fn name(self) -> &'static str {
         match self {
@@ -209,13 +251,13 @@ impl Default for KafkaConfig {
 
 impl Default for ActivemqConfig {
     fn default() -> Self {
-        Self { url: BrokerUrl::new("mqtt://127.0.0.1:1883") }
+        Self { url: BrokerUrl::new("mqtt://127.0.0.1:1883"), qos: 1 }
     }
 }
 
 impl Default for MqttConfig {
     fn default() -> Self {
-        Self { url: BrokerUrl::new("mqtt://127.0.0.1:1883") }
+        Self { url: BrokerUrl::new("mqtt://127.0.0.1:1883"), qos: 1 }
     }
 }
 
@@ -317,6 +359,13 @@ mod tests {
     }
 
     #[test]
+    fn a_broker_is_shown_with_its_address_and_without_its_password() {
+        let config = parse("redis = { url = \"redis://:secret@host:1\" }").unwrap();
+        assert_eq!(config.to_string(), "redis at redis://:***@host:1");
+        assert_eq!(parse("kind = \"memory\"").unwrap().to_string(), "memory");
+    }
+
+    #[test]
     fn subjects_may_not_linger_for_ever() {
         assert_eq!(parse("unsubscribe_after = \"0s\"").unwrap().validate(), []);
         assert_eq!(parse("unsubscribe_after = \"61m\"").unwrap().validate()[0].0, "unsubscribe_after");
@@ -326,6 +375,16 @@ mod tests {
     fn only_the_section_in_use_is_checked() {
         assert_eq!(parse("nats = { url = \"\" }").unwrap().validate(), []);
         assert_eq!(parse("redis = { url = \"http://h\" }").unwrap().validate()[0].0, "redis.url");
+    }
+
+    #[test]
+    fn mqtt_has_two_levels_of_confirmation() {
+        for kind in ["mqtt", "activemq"] {
+            let of = |qos: u8| parse(&format!("kind = \"{kind}\"\n{kind} = {{ qos = {qos} }}")).unwrap().validate();
+            assert_eq!((of(0), of(1)), (Vec::new(), Vec::new()));
+            let (key, text) = of(2).remove(0);
+            assert_eq!((key, text.as_str()), (&*format!("{kind}.qos"), "must be 0 or 1, not 2"));
+        }
     }
 
     #[test]

@@ -22,6 +22,8 @@ pub struct Guarantees {
     pub confirmed: Claim,
     /// [`Receipt::receivers`](super::Receipt::receivers) is known.
     pub counts_receivers: Claim,
+    /// [`Receipt::receivers`](super::Receipt::receivers) is 0 for a message that nobody was subscribed to.
+    pub tells_no_receivers: Claim,
     /// A subject per user is affordable.
     pub per_user_subjects: Claim,
     /// The largest payload in bytes.

@@ -10,8 +10,17 @@ pub mod connect;
 pub mod contract;
 mod error;
 mod guarantees;
+pub mod inspection;
+#[cfg(feature = "kafka")]
+pub mod kafka;
 pub mod memory;
+#[cfg(feature = "mqtt")]
+pub mod mqtt;
+#[cfg(feature = "nats")]
+pub mod nats;
 mod queue;
+#[cfg(feature = "rabbitmq")]
+pub mod rabbitmq;
 pub mod raw;
 #[cfg(feature = "redis")]
 pub mod redis;
@@ -27,9 +36,10 @@ use bytes::Bytes;
 use tokio::sync::watch;
 
 pub use config::{BusConfig, BusKind, Routing};
-pub use connect::{backends, connect};
+pub use connect::{backends, connect, guarantees, inspect};
 pub use error::{BusError, BusErrorKind};
 pub use guarantees::{Claim, Guarantees};
+pub use inspection::Inspection;
 pub use subject::{InvalidSubject, MAX_SUBJECT_BYTES, Subject};
 pub use subscription::{BusEvent, Subjects, Subscription};
 pub use supervisor::Supervised;
@@ -89,7 +99,8 @@ pub struct Outgoing {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Receipt {
     /// How many buses the broker handed the message to, where it can tell ([`Guarantees::counts_receivers`]). A bus
-    /// with several subscriptions of the subject counts once.
+    /// with several subscriptions of the subject counts once. A broker that can tell only that there was none
+    /// ([`Guarantees::tells_no_receivers`]) makes it 0 then, and leaves it out else.
     pub receivers: Option<u64>,
 }
 

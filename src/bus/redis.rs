@@ -1,5 +1,6 @@
 //! The bus on Redis pub/sub: one connection listens, another publishes.
 
+pub(super) mod inspect;
 pub(super) mod raw;
 
 use std::fmt;
@@ -85,6 +86,7 @@ impl Backend for RedisBackend {
             survives_broker_restart: Claim::No,
             confirmed: Claim::Yes,
             counts_receivers: Claim::Yes,
+            tells_no_receivers: Claim::Yes,
             per_user_subjects: Claim::Yes,
             max_payload: MAX_PAYLOAD,
         }

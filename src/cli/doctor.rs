@@ -56,7 +56,9 @@ pub async fn run(args: Args, globals: &Globals) -> Result<(), CliError> {
         findings.push(finding);
     };
     tell(database::check(&config.store.url).await);
-    tell(bus::check(&config).await);
+    for finding in bus::check(&config).await {
+        tell(finding);
+    }
     for finding in ports::check(&config).await {
         tell(finding);
     }

@@ -5,7 +5,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use super::{CliError, Globals};
 use crate::bus;
 use crate::config::Config;
-use crate::server::{Node, NodeBuilder};
+use crate::server::Node;
 use crate::telemetry::Metrics;
 
 /// Runs one node until it is told to stop
@@ -39,7 +39,8 @@ pub async fn run(args: Args, globals: &Globals) -> Result<(), CliError> {
     tokio::spawn(async move { metrics.upkeep().await });
     let log = config.store.open().await?;
     let broker = bus::connect(&config.bus).await?;
-    let mut node = NodeBuilder::new(log.clone(), broker.clone())
+    let mut node = Node::builder(log.clone())
+        .bus(broker.clone())
         .node(config.node)
         .listen(config.listen)
         .cluster(config.cluster)

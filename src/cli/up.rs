@@ -18,7 +18,7 @@ use crate::config::Config;
 use crate::model::store::{self, Store};
 use crate::model::{NodeId, UserId};
 use crate::protocol::{ErrorCode, Password};
-use crate::server::{ListenConfig, Node, NodeBuilder, NodeConfig};
+use crate::server::{ListenConfig, Node, NodeConfig};
 use crate::telemetry::Metrics;
 
 /// Starts a two-node cluster in this process and shows that it works
@@ -92,7 +92,8 @@ async fn start(
     broker: &Broker,
 ) -> Result<Node, CliError> {
     let id = NodeId::new(id).map_err(|error| CliError::failed_by("a node cannot be named", error))?;
-    let node = NodeBuilder::new(Arc::clone(log), Arc::clone(&broker.bus))
+    let node = Node::builder(Arc::clone(log))
+        .bus(Arc::clone(&broker.bus))
         .node(NodeConfig { id, ..config.node.clone() })
         .listen(listen)
         .cluster(config.cluster.clone())
@@ -137,7 +138,15 @@ impl Broker {
         let url = config.redis.url.expose();
         if config.kind != BusKind::Redis || accepts(authority(url)).await {
             let bus = bus::connect(config).await?;
-            if connects(&bus).await || config.kind != BusKind::Redis {
+            let connected = connects(&bus).await;
+            if !connected && config.kind != BusKind::Redis {
+                say(&format!(
+                    "No broker answers: {config}. The nodes start without it and use it as soon as it is there;\n\
+                     on Debian, `scripts/brokers up {}` starts one.",
+                    broker_name(config.kind)
+                ));
+            }
+            if connected || config.kind != BusKind::Redis {
                 return Ok(Self { bus, name, _server: None });
             }
             close_quietly(bus).await;
@@ -160,6 +169,11 @@ impl Broker {
     fn kind(&self) -> &str {
         self.name.split(',').next().unwrap_or(&self.name)
     }
+}
+
+/// Returns what the script that starts brokers calls the one of a kind.
+fn broker_name(kind: BusKind) -> &'static str {
+    if kind == BusKind::Mqtt { "mosquitto" } else { kind.name() }
 }
 
 async fn connects(bus: &Arc<dyn MessageBus>) -> bool {

@@ -13,5 +13,5 @@ mod service;
 
 pub use cluster::ClaimError;
 pub use config::{AuthConfig, ChatConfig, ClusterConfig, LimitsConfig, ListenConfig, NodeConfig};
-pub use node::{Node, NodeBuilder, StartError};
+pub use node::{Node, NodeBuilder, NodeOnLog, StartError};
 pub use service::hash_password;

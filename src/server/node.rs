@@ -29,9 +29,16 @@ const PHASE: Duration = Duration::from_secs(5);
 /// How long a node that drains waits until its row says so. A log that is away must not hold it.
 const ROW_WITHIN: Duration = Duration::from_secs(2);
 
-/// What a node is made of. `store` and `bus` may be shared with other nodes of the process, or come from outside the
-/// crate.
+/// The log of a node whose bus has not been named yet.
 #[derive(Debug, Clone)]
+#[must_use = "a node needs a bus"]
+pub struct NodeOnLog {
+    store: Arc<dyn Store>,
+}
+
+/// What a node is made of.
+#[derive(Debug, Clone)]
+#[must_use = "nothing runs before `start`"]
 pub struct NodeBuilder {
     node: NodeConfig,
     listen: ListenConfig,
@@ -105,10 +112,12 @@ pub struct Node {
     lease: JoinHandle<Result<(), ClaimError>>,
 }
 
-impl NodeBuilder {
-    /// Begins a node on a log and a bus, everything else at its default.
-    pub fn new(store: Arc<dyn Store>, bus: Arc<dyn MessageBus>) -> Self {
-        Self {
+impl NodeOnLog {
+    /// Sets what carries messages to the other nodes, everything else at its default. It may be shared with other nodes
+    /// of the process, and it may come from outside this crate: any [`Backend`](crate::bus::supervisor::Backend) makes
+    /// a bus.
+    pub fn bus(self, bus: Arc<dyn MessageBus>) -> NodeBuilder {
+        NodeBuilder {
             node: NodeConfig::default(),
             listen: ListenConfig::default(),
             cluster: ClusterConfig::default(),
@@ -118,11 +127,13 @@ impl NodeBuilder {
             routing: Routing::default(),
             unsubscribe_after: BusConfig::default().unsubscribe_after,
             retain_days: 0,
-            store,
+            store: self.store,
             bus,
         }
     }
+}
 
+impl NodeBuilder {
     /// Sets who the node is.
     pub fn node(mut self, node: NodeConfig) -> Self {
         self.node = node;
@@ -282,6 +293,11 @@ impl NodeBuilder {
 }
 
 impl Node {
+    /// Begins a node on a log, which may be shared with other nodes of the process; [`NodeOnLog::bus`] comes next.
+    pub fn builder(store: Arc<dyn Store>) -> NodeOnLog {
+        NodeOnLog { store }
+    }
+
     /// Returns the address of the TCP front.
     pub fn tcp(&self) -> SocketAddr {
         self.tcp

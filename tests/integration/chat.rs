@@ -18,7 +18,7 @@ on_each_bus! {
     clusters_that_share_a_broker_do_not_hear_each_other
 }
 
-async fn messages_go_both_ways_between_two_nodes(cluster: &mut Cluster) {
+pub(crate) async fn messages_go_both_ways_between_two_nodes(cluster: &mut Cluster) {
     let mut alice = User::new(cluster.tcp(0), "alice").await;
     let mut bob = User::new(cluster.tcp(1), "bob").await;
     assert_eq!((alice.node.as_str(), bob.node.as_str()), ("node-0", "node-1"));
@@ -236,7 +236,7 @@ async fn conversations_are_listed_most_recent_first(cluster: &mut Cluster) {
     }
 }
 
-async fn clusters_that_share_a_broker_do_not_hear_each_other(cluster: &mut Cluster) {
+pub(crate) async fn clusters_that_share_a_broker_do_not_hear_each_other(cluster: &mut Cluster) {
     cluster
         .beside(async |one: &mut Cluster, other: &mut Cluster| {
             // Everything but the cluster's id is the same: names of nodes, users, conversations, seqs.

@@ -99,7 +99,7 @@ async fn who_joins_gets_nothing_from_before(cluster: &mut Cluster) {
     device.expect(json!({"type": "caught_up", "more": []})).await;
 }
 
-async fn who_leaves_gets_the_leave_and_nothing_after_it(cluster: &mut Cluster) {
+pub(crate) async fn who_leaves_gets_the_leave_and_nothing_after_it(cluster: &mut Cluster) {
     let mut alice = User::new(cluster.tcp(0), "alice").await;
     let mut bob = User::new(cluster.tcp(1), "bob").await;
     let group = alice.found("tea").await;

@@ -2,18 +2,21 @@
 
 #![allow(clippy::unwrap_used, reason = "a panic is how a test fails, in its helpers too")]
 
+mod backends_page;
 mod bad_input;
 #[cfg(feature = "redis")]
 mod balancer;
 #[cfg(feature = "redis")]
 mod bench_bus;
-#[cfg(feature = "redis")]
 mod bus;
 mod chat;
 mod config;
 mod containers;
 mod deaf;
 mod degraded;
+mod dependencies;
+#[cfg(any(feature = "rabbitmq", feature = "kafka", feature = "mqtt", feature = "nats"))]
+mod every_broker;
 #[cfg(feature = "redis")]
 mod faults;
 #[cfg(feature = "redis")]
@@ -36,6 +39,8 @@ mod resume;
 mod serve;
 mod slow_reader;
 mod store;
+#[cfg(any(feature = "postgres", feature = "mysql"))]
+mod store_docker;
 #[cfg(any(feature = "postgres", feature = "mysql"))]
 mod store_servers;
 #[cfg(feature = "redis")]

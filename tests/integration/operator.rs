@@ -9,7 +9,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use switchboard::bus::memory::MemoryBroker;
 use switchboard::model::store::{self, Store};
-use switchboard::server::{ListenConfig, Node, NodeBuilder};
+use switchboard::server::{ListenConfig, Node};
 use tempfile::TempDir;
 use tokio::process::Command;
 use tokio::time::timeout;
@@ -58,7 +58,8 @@ impl Place {
     /// Starts a node on the log and the ports.
     async fn node(&self) -> (Node, Arc<dyn Store>) {
         let log = store::open(&self.url()).await.unwrap();
-        let node = NodeBuilder::new(Arc::clone(&log), MemoryBroker::new().connect())
+        let node = Node::builder(Arc::clone(&log))
+            .bus(MemoryBroker::new().connect())
             .listen(ListenConfig { tcp: self.tcp, http: self.http })
             .start();
         (node.await.unwrap(), log)

@@ -102,7 +102,7 @@ async fn a_first_message_during_a_login_arrives_once(cluster: &mut Cluster) {
     }
 }
 
-async fn who_logs_out_and_in_again_at_once_stays_reachable(cluster: &mut Cluster) {
+pub(crate) async fn who_logs_out_and_in_again_at_once_stays_reachable(cluster: &mut Cluster) {
     let mut alice = User::new(cluster.tcp(0), "alice").await;
     let mut bob = User::new(cluster.tcp(1), "bob").await;
     let sent = alice.tell(bob.id, "0", "x").await;
@@ -151,7 +151,7 @@ impl Talker {
     }
 }
 
-async fn who_joins_under_traffic_gets_everything_above_the_join(cluster: &mut Cluster) {
+pub(crate) async fn who_joins_under_traffic_gets_everything_above_the_join(cluster: &mut Cluster) {
     let mut alice = User::new(cluster.tcp(0), "alice").await;
     let group = alice.found("busy").await;
     let talker = Talker::start(alice, group);

@@ -12,9 +12,9 @@ const DEADLINE: Duration = Duration::from_secs(30);
 
 /// Returns what stands behind the cluster's name and id in the channels of its Redis.
 async fn channels(cluster: &Cluster) -> Vec<String> {
-    let Broker::Redis(server) = &cluster.broker else { panic!("a real Redis") };
+    let Broker::Redis(place) = &cluster.broker else { panic!("a real Redis") };
     let prefix = format!("switchboard.{}.", cluster.log.meta().cluster_id);
-    let channels = server.channels(&format!("{prefix}*")).await;
+    let channels = place.own().channels(&format!("{prefix}*")).await;
     channels.into_iter().map(|channel| channel[prefix.len()..].to_owned()).collect()
 }
 

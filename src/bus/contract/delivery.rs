@@ -1,8 +1,11 @@
 //! Cases about messages while nothing breaks.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use bytes::Bytes;
+use futures_util::FutureExt;
+use tokio::sync::Semaphore;
 
 use super::{
     ContractBroker, accepted, connected, event, fresh, message, number, numbered, outgoing, read_to, soon, subscribed,
@@ -76,14 +79,18 @@ pub async fn binary_payloads_arrive_unchanged(broker: &dyn ContractBroker) {
 pub async fn ten_thousand_messages_of_concurrent_publishers_all_arrive(broker: &dyn ContractBroker) {
     const PUBLISHERS: u64 = 10;
     const EACH: u64 = 1000;
+    /// How many may be under way: less than a subscriber's queue holds, for this one may be held up.
+    const WINDOW: usize = 2048;
     let (listener, publisher) = (connected(broker).await, connected(broker).await);
     let subject = fresh("flood");
     let mut subscription = subscribed(&*listener, &subject).await;
+    let window = Arc::new(Semaphore::new(WINDOW));
     let publishers: Vec<_> = (0..PUBLISHERS)
         .map(|from| {
-            let (publisher, subject) = (std::sync::Arc::clone(&publisher), subject.clone());
+            let (publisher, subject, window) = (Arc::clone(&publisher), subject.clone(), Arc::clone(&window));
             tokio::spawn(async move {
                 for n in 0..EACH {
+                    window.acquire().await.expect("the window is never closed").forget();
                     accepted(&*publisher, &subject, numbered(from * EACH + n)).await;
                 }
             })
@@ -92,6 +99,7 @@ pub async fn ten_thousand_messages_of_concurrent_publishers_all_arrive(broker: &
     let mut next: HashMap<u64, u64> = HashMap::new();
     for _ in 0..PUBLISHERS * EACH {
         let n = number(&message(&mut subscription).await);
+        window.add_permits(1);
         let expected = next.entry(n / EACH).or_default();
         if listener.guarantees().ordered == Claim::Yes {
             assert_eq!(n % EACH, *expected, "of publisher {}", n / EACH);
@@ -118,7 +126,7 @@ pub async fn a_dropped_subscription_gets_nothing_and_others_go_on(broker: &dyn C
     // barrier can arrive.
     let mut control_subscription = subscribed(&*listener, &control).await;
     let receipt = accepted(&*publisher, &subject, "nobody").await;
-    if publisher.guarantees().counts_receivers == Claim::Yes {
+    if publisher.guarantees().tells_no_receivers == Claim::Yes {
         assert_eq!(receipt.receivers, Some(0), "the broker still has a subscription that nobody holds");
     }
     accepted(&*publisher, &control, "control").await;
@@ -163,6 +171,28 @@ pub async fn a_subject_can_be_left_and_joined_again_at_once(broker: &dyn Contrac
         let mut subscription = subscribed(&*listener, &subject).await;
         accepted(&*publisher, &subject, numbered(round)).await;
         assert_eq!(number(&message(&mut subscription).await), round);
+    }
+}
+
+/// Calls whose futures are dropped, at whatever point, do the calls after them no harm: what those publish arrives, in
+/// order, and the connection goes on. Of what the dropped ones had, any part may arrive.
+pub async fn a_publish_that_nobody_waits_for_harms_no_other(broker: &dyn ContractBroker) {
+    const ROUNDS: u64 = 50;
+    let (listener, publisher) = (connected(broker).await, connected(broker).await);
+    let subject = fresh("abandoned");
+    let mut subscription = subscribed(&*listener, &subject).await;
+    for round in 0..ROUNDS {
+        let batch = (0..20).map(|_| outgoing(&subject, Bytes::from(vec![b'x'; 8 * 1024]))).collect();
+        drop(publisher.publish(batch).now_or_never());
+        accepted(&*publisher, &subject, numbered(round)).await;
+    }
+    let mut expected = 0;
+    while expected < ROUNDS {
+        let payload = message(&mut subscription).await;
+        if payload.len() == 8 {
+            assert_eq!(number(&payload), expected);
+            expected += 1;
+        }
     }
 }
 

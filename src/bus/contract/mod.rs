@@ -73,6 +73,7 @@ macro_rules! bus_contract {
                 Shared delivery: a_dropped_subscription_gets_nothing_and_others_go_on;
                 Shared delivery: one_subscription_hears_many_subjects_until_they_are_taken_out;
                 Shared delivery: a_subject_can_be_left_and_joined_again_at_once;
+                Shared delivery: a_publish_that_nobody_waits_for_harms_no_other;
                 Shared delivery: a_slow_subscriber_sees_lost_and_stalls_nobody;
                 Shared claims: the_largest_payload_arrives_and_a_larger_one_is_refused;
                 Shared claims: receivers_are_counted;

@@ -40,6 +40,7 @@ impl Backend for MemoryBackend {
             survives_broker_restart: Claim::NotApplicable,
             confirmed: Claim::Yes,
             counts_receivers: Claim::Yes,
+            tells_no_receivers: Claim::Yes,
             per_user_subjects: Claim::Yes,
             max_payload: MAX_PAYLOAD,
         }

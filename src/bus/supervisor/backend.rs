@@ -26,9 +26,10 @@ pub trait Backend: Debug + Send + Sync + 'static {
 /// One connection to a broker, without any recovery of its own: what breaks it is told to [`Incoming::broken`], then it
 /// is dropped whole.
 ///
-/// All calls may run concurrently, except that `subscribe` and `unsubscribe` come one at a time. All of them may be
-/// cancelled, which happens only when the link is given up; no call needs a deadline of its own, for the supervisor has
-/// one for each.
+/// All calls may run concurrently, except that `subscribe` and `unsubscribe` come one at a time, and `close` comes last.
+/// No call needs a deadline of its own, for the supervisor has one for each. All of them may be cancelled at any point:
+/// `publish` also while the link goes on, for its caller may stop waiting, and must not leave half a message behind; the
+/// others only once the link is to be closed or dropped.
 pub trait Link: Send + Sync + 'static {
     /// Subscribes to at most 1000 subjects and returns once a publish from anywhere will arrive for each of them.
     /// [`BusErrorKind::Rejected`]: the broker refused, and none is subscribed. Any other error breaks the link.
@@ -68,8 +69,9 @@ impl Incoming {
     }
 
     /// Hands a message to the subscribers of its subject. A full queue drops it, and its subscriber is told `Lost`.
-    pub fn deliver(&self, subject: &str, payload: Bytes) {
-        self.table.deliver(self.link, subject, payload);
+    /// Tells whether the link still counts: what comes after it was given up goes nowhere.
+    pub fn deliver(&self, subject: &str, payload: Bytes) -> bool {
+        self.table.deliver(self.link, subject, payload)
     }
 
     /// Says that the link is broken. The first reason counts.

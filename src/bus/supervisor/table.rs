@@ -134,19 +134,20 @@ impl Table {
         self.changed.notify_one();
     }
 
-    /// Hands a message of a link to its subscribers; one of an earlier link is ignored.
-    pub(super) fn deliver(&self, link: u64, subject: &str, payload: Bytes) {
+    /// Hands a message of a link to its subscribers; one of an earlier link is ignored. Tells whether it was of this one.
+    pub(super) fn deliver(&self, link: u64, subject: &str, payload: Bytes) -> bool {
         let inner = self.read();
         if inner.link != Some(link) {
-            return;
+            return false;
         }
         let Some((last, others)) = inner.routes.get(subject).and_then(|route| route.queues.split_last()) else {
-            return;
+            return true;
         };
         let overflows = others.iter().filter(|queue| queue.push(payload.clone())).count();
         if overflows + usize::from(last.push(payload)) > 0 {
             warn!(subject, "bus subscriber does not keep up, messages are dropped");
         }
+        true
     }
 
     /// Starts a link: everything wanted has to be subscribed on it.

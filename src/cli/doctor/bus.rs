@@ -4,7 +4,7 @@ use bytes::Bytes;
 use tokio::time::timeout;
 
 use super::finding::{Finding, chain};
-use crate::bus::{self, BusConfig, BusErrorKind, BusEvent, BusKind, MessageBus, Outgoing, Subject};
+use crate::bus::{self, BusErrorKind, BusEvent, BusKind, Inspection, MessageBus, Outgoing, Subject};
 use crate::config::Config;
 
 const SUBJECT: &str = "bus";
@@ -12,18 +12,18 @@ const SUBJECT: &str = "bus";
 /// How long the broker may take to be connected, and a message to come back.
 const WITHIN: Duration = Duration::from_secs(5);
 
-/// Sends a message through the bus to a subscription of its own.
-pub(super) async fn check(config: &Config) -> Finding {
-    let place = place(&config.bus);
+/// Sends a message through the bus to a subscription of its own, and asks the broker about itself.
+pub(super) async fn check(config: &Config) -> Vec<Finding> {
+    let place = &config.bus;
     if config.bus.kind == BusKind::Memory {
         let text = "memory: for the nodes of one process; a cluster of several needs a broker (bus.kind)";
-        return Finding::warn(SUBJECT, text);
+        return vec![Finding::warn(SUBJECT, text)];
     }
     let bus = match bus::connect(&config.bus).await {
         Ok(bus) => bus,
         Err(error) => {
             let code = if error.kind() == BusErrorKind::Config { 78 } else { 1 };
-            return Finding::fail(SUBJECT, chain(&error)).exit_code(code);
+            return vec![Finding::fail(SUBJECT, chain(&error)).exit_code(code)];
         }
     };
     let tripped = round_trip(&*bus, &config.cluster.name).await;
@@ -32,11 +32,32 @@ pub(super) async fn check(config: &Config) -> Finding {
     }
     match tripped {
         Ok(took) => {
-            Finding::ok(SUBJECT, format!("{place}, a message came back in {:.1} ms", took.as_secs_f64() * 1_000.0))
+            let text = format!("{place}, a message came back in {:.1} ms", took.as_secs_f64() * 1_000.0);
+            let inspected = timeout(WITHIN, bus::inspect(&config.bus)).await;
+            let inspected = inspected.map_err(|_| format!("no answer within {WITHIN:?}"));
+            let inspected = inspected.and_then(|inspected| inspected.map_err(|error| chain(&error)));
+            described(text, inspected)
         }
         Err(why) => {
             let cure = "start the broker or correct its address; until then nodes start without it, degraded";
-            Finding::fail(SUBJECT, format!("{place}: {why}; {cure}"))
+            vec![Finding::fail(SUBJECT, format!("{place}: {why}; {cure}"))]
+        }
+    }
+}
+
+/// Puts what the broker says of itself beside the fact that it works.
+fn described(works: String, inspected: Result<Inspection, String>) -> Vec<Finding> {
+    match inspected {
+        Ok(Inspection { version, hazards }) => {
+            let version = version.map(|version| format!("; {version}")).unwrap_or_default();
+            let works = Finding::ok(SUBJECT, works + &version);
+            std::iter::once(works).chain(hazards.into_iter().map(|hazard| Finding::warn(SUBJECT, hazard))).collect()
+        }
+        Err(why) => {
+            let silent = format!(
+                "the broker works, but does not tell its settings ({why}); check them as docs/BACKENDS.md has it"
+            );
+            vec![Finding::ok(SUBJECT, works), Finding::warn(SUBJECT, silent)]
         }
     }
 }
@@ -68,24 +89,9 @@ async fn round_trip(bus: &dyn MessageBus, cluster: &str) -> Result<Duration, Str
     timeout(WITHIN, arrives).await.map_err(|_| format!("a message that was accepted did not come in {WITHIN:?}"))?
 }
 
-/// Returns where the broker is, without its password.
-fn place(config: &BusConfig) -> String {
-    let address = match config.kind {
-        BusKind::Memory => return "memory".to_owned(),
-        BusKind::Redis => config.redis.url.to_string(),
-        BusKind::Rabbitmq => config.rabbitmq.url.to_string(),
-        BusKind::Kafka => config.kafka.brokers.clone(),
-        BusKind::Activemq => config.activemq.url.to_string(),
-        BusKind::Mqtt => config.mqtt.url.to_string(),
-        BusKind::Nats => config.nats.url.to_string(),
-    };
-    format!("{} at {address}", config.kind)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::bus::config::{BrokerUrl, RedisConfig};
     use crate::bus::memory::MemoryBroker;
 
     #[tokio::test]
@@ -104,8 +110,15 @@ mod tests {
     }
 
     #[test]
-    fn the_password_is_not_shown() {
-        let redis = RedisConfig { url: BrokerUrl::new("redis://:secret@host:1") };
-        assert_eq!(place(&BusConfig { redis, ..BusConfig::default() }), "redis at redis://:***@host:1");
+    fn what_the_broker_says_of_itself_is_shown_and_its_silence_is_no_failure() {
+        let hazards = vec!["one: mend it".to_owned(), "two: mend it".to_owned()];
+        let inspection = Inspection { version: Some("Redis 7".to_owned()), hazards };
+        let shown: Vec<String> =
+            described("works".to_owned(), Ok(inspection)).iter().map(ToString::to_string).collect();
+        assert!(shown[0].starts_with("ok") && shown[0].ends_with("works; Redis 7"), "{shown:?}");
+        assert!(shown[1].starts_with("WARN") && shown[2].ends_with("two: mend it"), "{shown:?}");
+        let silent = described("works".to_owned(), Err("refused".to_owned()));
+        assert!(silent.iter().all(|finding| finding.failure().is_none()));
+        assert!(silent[1].to_string().contains("refused"));
     }
 }

@@ -63,6 +63,7 @@ pub(super) async fn look(core: &Core, neighbours: &mut Neighbours) -> Result<(),
         neighbours.dirty.remove(&row.node);
     }
     core.lease.set_peers(live);
+    core.repairs.carry_by_log(degraded);
     if degraded {
         core.repairs.sweep(now);
     }

@@ -60,7 +60,7 @@ pub(super) async fn audit(core: &Core, sweeper: &mut Sweeper) -> Result<(), Stor
         tracing::warn!(missing, "an audit found sessions that were not in the timelines of their conversations");
         counter!(telemetry::AUDIT_REPAIRED).increment(missing);
     }
-    sweeper.audited(started, lost);
+    sweeper.audited(core, started, lost);
     Ok(())
 }
 

@@ -1,6 +1,7 @@
 //! What is wanted of the one task that reads the log to mend what the bus did not bring.
 
 use std::collections::{HashMap, HashSet};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
@@ -23,6 +24,8 @@ const RETRY_AFTER: Duration = Duration::from_millis(250);
 pub(crate) struct Repairs {
     wanted: Mutex<Wanted>,
     changed: Notify,
+    /// Somebody has no bus, so one sweep follows the other.
+    carried_by_log: AtomicBool,
 }
 
 #[derive(Debug, Default)]
@@ -76,6 +79,16 @@ impl Repairs {
     pub(crate) fn sweep(&self, since: Millis) {
         self.lock().sweep_since(since);
         self.changed.notify_one();
+    }
+
+    /// Notes whether the log carries messages, because this node or a peer has no bus.
+    pub(crate) fn carry_by_log(&self, carried: bool) {
+        self.carried_by_log.store(carried, Ordering::Relaxed);
+    }
+
+    /// Tells whether the log carries messages.
+    pub(super) fn carried_by_log(&self) -> bool {
+        self.carried_by_log.load(Ordering::Relaxed)
     }
 
     /// Asks for a sweep and waits until one that began afterwards has succeeded.

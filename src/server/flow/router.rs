@@ -12,7 +12,7 @@ use super::addressing::address;
 use super::envelope::Packet;
 use super::notice::Notice;
 use super::timeline::Entry;
-use crate::bus::{Claim, Outgoing};
+use crate::bus::Outgoing;
 use crate::model::{ConversationId, Millis};
 use crate::server::core::Core;
 use crate::telemetry;
@@ -180,10 +180,9 @@ async fn publish(core: &Core, letters: Vec<(Outgoing, u64)>) -> Result<(), Strin
     let (outgoing, listeners): (Vec<Outgoing>, Vec<u64>) = letters.into_iter().unzip();
     let results = timeout(PUBLISH_WITHIN, core.bus.publish(outgoing)).await;
     let results = results.map_err(|_| format!("not accepted within {PUBLISH_WITHIN:?}"))?;
-    let counts = core.bus.guarantees().counts_receivers == Claim::Yes;
     for (result, wanted) in results.into_iter().zip(listeners) {
         match result {
-            Ok(receipt) if counts && receipt.receivers.is_some_and(|receivers| receivers < wanted) => {
+            Ok(receipt) if receipt.receivers.is_some_and(|receivers| receivers < wanted) => {
                 return Err("fewer nodes listen than have recipients".to_owned());
             }
             Ok(_) => {}

@@ -32,6 +32,8 @@ pub(super) struct Sweeper {
     /// What an audit found behind its head, and when it is certain that the bus does not bring it.
     suspects: Vec<Head>,
     suspects_due: Option<Instant>,
+    /// The bus was to bring them: while the log carries messages, an audit only comes before the next sweep.
+    suspects_by_bus: bool,
     /// Whose sessions the last audit found in conversations that they are not in.
     strays: HashSet<(UserId, ConversationId)>,
 }
@@ -40,7 +42,15 @@ impl Sweeper {
     /// Makes a sweeper for a node that started at this time of the database's clock.
     pub(super) fn new(since: Millis) -> Self {
         let now = Instant::now();
-        Self { since, long_due: now, next: now, suspects: Vec::new(), suspects_due: None, strays: HashSet::new() }
+        Self {
+            since,
+            long_due: now,
+            next: now,
+            suspects: Vec::new(),
+            suspects_due: None,
+            suspects_by_bus: true,
+            strays: HashSet::new(),
+        }
     }
 
     /// Tells whether the last sweep is long enough ago.
@@ -76,8 +86,9 @@ impl Sweeper {
     }
 
     /// Takes what an audit that began at this time of the database's clock found behind: most of it is only on its way.
-    pub(super) fn audited(&mut self, at: Millis, behind: Vec<Head>) {
+    pub(super) fn audited(&mut self, core: &Core, at: Millis, behind: Vec<Head>) {
         self.since = self.since.max(at);
+        self.suspects_by_bus = !core.repairs.carried_by_log();
         if !behind.is_empty() {
             self.suspects.extend(behind);
             self.suspects_due = Some(Instant::now() + MAX_PATIENCE);
@@ -108,7 +119,7 @@ impl Sweeper {
             core.timelines.position(suspect.conversation).is_some_and(|position| position < suspect.head)
         };
         let lost: Vec<Head> = self.suspects.drain(..).filter(still_behind).collect();
-        if !lost.is_empty() {
+        if !lost.is_empty() && self.suspects_by_bus && !core.repairs.carried_by_log() {
             tracing::warn!(conversations = lost.len(), "an audit found messages that nothing else had brought");
             counter!(telemetry::AUDIT_REPAIRED).increment(lost.len() as u64);
         }

@@ -16,7 +16,7 @@ use super::cluster;
 use super::config::{LimitsConfig, NodeConfig};
 use super::core::Core;
 use super::flow::{self, Packet};
-use super::node::{NodeBuilder, Parts};
+use super::node::{Node, Parts};
 use super::service;
 use crate::bus::Routing;
 use crate::bus::memory::MemoryBroker;
@@ -55,7 +55,8 @@ impl Cluster {
     pub(crate) async fn start(&self, id: &str, limits: LimitsConfig) -> Host {
         let store = ScriptedStore::new(Arc::clone(&self.log));
         let bus = self.broker.connect();
-        let builder = NodeBuilder::new(Arc::clone(&store) as Arc<dyn Store>, bus)
+        let builder = Node::builder(Arc::clone(&store) as Arc<dyn Store>)
+            .bus(bus)
             .node(NodeConfig { id: NodeId::new(id).unwrap(), ..NodeConfig::default() })
             .limits(limits)
             .routing(self.routing);

@@ -43,6 +43,16 @@ macro_rules! broker_faults {
 use broker_faults;
 
 broker_faults!(redis, crate::harness::redis::RedisServer);
+#[cfg(feature = "rabbitmq")]
+broker_faults!(rabbitmq, crate::harness::rabbitmq::RabbitmqServer);
+#[cfg(feature = "kafka")]
+broker_faults!(kafka, crate::harness::kafka::KafkaServer);
+#[cfg(feature = "mqtt")]
+broker_faults!(activemq, crate::harness::activemq::ActivemqServer);
+#[cfg(feature = "mqtt")]
+broker_faults!(mqtt, crate::harness::mosquitto::MosquittoServer);
+#[cfg(feature = "nats")]
+broker_faults!(nats, crate::harness::nats::NatsServer);
 
 /// Runs a fault while users talk, each on one of two nodes, and somebody listens on a third.
 pub(super) async fn under_traffic(broker: &dyn BrokerServer, fault: impl AsyncFnOnce(&mut Traffic)) {
@@ -81,7 +91,7 @@ async fn a_broker_that_is_restarted_loses_nothing(broker: &dyn BrokerServer) {
 
 async fn a_broker_that_is_killed_and_comes_back_loses_nothing(broker: &dyn BrokerServer) {
     under_traffic(broker, async |traffic| {
-        broker.kill();
+        broker.kill().await;
         away(traffic).await;
         sleep(OUTAGE).await;
         broker.start().await;
@@ -92,10 +102,10 @@ async fn a_broker_that_is_killed_and_comes_back_loses_nothing(broker: &dyn Broke
 
 async fn a_broker_that_freezes_loses_nothing(broker: &dyn BrokerServer) {
     under_traffic(broker, async |traffic| {
-        broker.pause();
+        broker.pause().await;
         away(traffic).await;
         sleep(OUTAGE).await;
-        broker.resume();
+        broker.resume().await;
         traffic.all_hear("restored").await;
     })
     .await;
@@ -103,7 +113,7 @@ async fn a_broker_that_freezes_loses_nothing(broker: &dyn BrokerServer) {
 
 async fn a_broker_that_refuses_connections_loses_nothing(broker: &dyn BrokerServer) {
     under_traffic(broker, async |traffic| {
-        broker.kill();
+        broker.kill().await;
         // Whoever comes is accepted and sent away at once.
         let refusal = TcpListener::bind(broker.address()).await.expect("the broker's address is free");
         let refusing = async {
@@ -123,7 +133,7 @@ async fn a_broker_that_refuses_connections_loses_nothing(broker: &dyn BrokerServ
 }
 
 async fn a_broker_that_is_absent_from_the_start_loses_nothing(broker: &dyn BrokerServer) {
-    broker.kill();
+    broker.kill().await;
     under_traffic(broker, async |traffic| {
         away(traffic).await;
         broker.start().await;

@@ -6,6 +6,8 @@ mod broker;
 mod database;
 mod drain;
 mod node;
+#[cfg(feature = "rabbitmq")]
+mod rabbitmq;
 mod redis;
 mod rolling;
 mod slow;

@@ -2,15 +2,18 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use switchboard::bus::contract::{ContractBroker, Needs};
 use switchboard::bus::memory::MemoryBroker;
 use switchboard::bus::{BusConfig, MessageBus, Routing};
 use switchboard::model::NodeId;
 use switchboard::model::store::{self, Store};
-use switchboard::server::{AuthConfig, LimitsConfig, ListenConfig, Node, NodeBuilder, NodeConfig};
+use switchboard::server::{AuthConfig, LimitsConfig, ListenConfig, Node, NodeConfig};
 use tokio::time::timeout;
 
+use super::broker::Place;
 #[cfg(feature = "redis")]
-use super::redis::{RedisServer, bus_at};
+use super::redis::{Redis, RedisServer, bus_at};
+use super::server::Program;
 
 const DEADLINE: Duration = Duration::from_secs(30);
 
@@ -32,9 +35,9 @@ pub(crate) enum Bus {
 pub(crate) enum Broker {
     Memory(MemoryBroker),
     #[cfg(feature = "redis")]
-    Redis(Arc<RedisServer>),
-    #[cfg(feature = "redis")]
-    Lent(String),
+    Redis(Arc<Place<Redis>>),
+    /// One of another kind, which nobody may break.
+    Other(Arc<dyn ContractBroker>),
 }
 
 /// How a test wants its cluster.
@@ -76,14 +79,22 @@ pub(crate) async fn run(bus: Bus, settings: Settings, case: impl AsyncFnOnce(&mu
     cluster.stop().await;
 }
 
+/// Runs a case on a real broker that others use too. Without the broker it is skipped.
+pub(crate) async fn run_at<P: Program>(settings: Settings, case: impl AsyncFnOnce(&mut Cluster)) {
+    let Some(place) = Place::<P>::that(Needs::Shared).await else { return };
+    let mut cluster = Cluster::on(Broker::Other(Arc::new(place)), settings).await;
+    case(&mut cluster).await;
+    cluster.stop().await;
+}
+
 /// Runs a case on a real Redis of its own, of which each node is a user called as the node. Without the broker it is
 /// skipped.
 #[cfg(feature = "redis")]
 pub(crate) async fn run_as_users(settings: Settings, case: impl AsyncFnOnce(&mut Cluster, &RedisServer)) {
-    let Some(server) = RedisServer::start_new().await else { return };
-    let server = Arc::new(server);
+    let Some(place) = Place::<Redis>::that(Needs::Own).await.map(Arc::new) else { return };
+    let server = place.own();
     let log = store::open("memory:").await.expect("a log in memory");
-    let broker = Broker::Redis(Arc::clone(&server));
+    let broker = Broker::Redis(Arc::clone(&place));
     let mut cluster = Cluster { log, broker, nodes: Vec::new(), buses: Vec::new() };
     for node in 0..settings.nodes {
         let name = name_of(node);
@@ -92,7 +103,7 @@ pub(crate) async fn run_as_users(settings: Settings, case: impl AsyncFnOnce(&mut
         let log = Arc::clone(&cluster.log);
         cluster.add_node_on(&settings, log, bus).await;
     }
-    case(&mut cluster, &server).await;
+    case(&mut cluster, server).await;
     cluster.stop().await;
 }
 
@@ -150,7 +161,8 @@ impl Cluster {
         }
         let any_port = SocketAddr::from(([127, 0, 0, 1], 0));
         let id = NodeId::new(&name_of(self.nodes.len())).expect("a valid id");
-        let node = NodeBuilder::new(log, Arc::clone(&bus))
+        let node = Node::builder(log)
+            .bus(Arc::clone(&bus))
             .node(NodeConfig { id, drain_notice: Duration::ZERO, ..NodeConfig::default() })
             .listen(ListenConfig { tcp: any_port, http: any_port })
             .auth(cheap_passwords())
@@ -221,12 +233,9 @@ impl Broker {
         match bus {
             Bus::Memory => Some(Self::Memory(MemoryBroker::new())),
             #[cfg(feature = "redis")]
-            Bus::Redis => match std::env::var("SWITCHBOARD_TEST_REDIS_URL") {
-                Ok(url) if !url.is_empty() => Some(Self::Lent(url)),
-                _ => RedisServer::shared().await.map(Self::Redis),
-            },
+            Bus::Redis => Place::that(Needs::Shared).await.map(|place| Self::Redis(Arc::new(place))),
             #[cfg(feature = "redis")]
-            Bus::OwnRedis => RedisServer::start_new().await.map(|server| Self::Redis(Arc::new(server))),
+            Bus::OwnRedis => Place::that(Needs::Own).await.map(|place| Self::Redis(Arc::new(place))),
         }
     }
 
@@ -234,9 +243,8 @@ impl Broker {
         match self {
             Self::Memory(broker) => broker.connect(),
             #[cfg(feature = "redis")]
-            Self::Redis(server) => bus_at(&server.url()).await,
-            #[cfg(feature = "redis")]
-            Self::Lent(url) => bus_at(url).await,
+            Self::Redis(place) => place.bus().await,
+            Self::Other(broker) => broker.bus().await,
         }
     }
 
@@ -244,9 +252,8 @@ impl Broker {
     #[cfg(feature = "redis")]
     pub(crate) fn url(&self) -> String {
         match self {
-            Self::Memory(_) => panic!("the broker in memory has no address"),
-            Self::Redis(server) => server.url(),
-            Self::Lent(url) => url.clone(),
+            Self::Redis(place) => place.url(),
+            Self::Memory(_) | Self::Other(_) => panic!("this case is for a real Redis"),
         }
     }
 
@@ -258,9 +265,8 @@ impl Broker {
                 broker.disconnect();
             }
             #[cfg(feature = "redis")]
-            Self::Redis(server) => server.kill(),
-            #[cfg(feature = "redis")]
-            Self::Lent(_) => panic!("a broker that was lent is not to be broken"),
+            Self::Redis(place) => place.own().kill(),
+            Self::Other(_) => panic!("a broker that others use is not to be broken"),
         }
     }
 
@@ -269,9 +275,8 @@ impl Broker {
         match self {
             Self::Memory(broker) => broker.refuse(false),
             #[cfg(feature = "redis")]
-            Self::Redis(server) => server.start().await,
-            #[cfg(feature = "redis")]
-            Self::Lent(_) => panic!("a broker that was lent is not to be broken"),
+            Self::Redis(place) => place.own().start().await,
+            Self::Other(_) => panic!("a broker that others use is not to be broken"),
         }
     }
 
@@ -279,7 +284,6 @@ impl Broker {
     pub(crate) fn in_memory(&self) -> &MemoryBroker {
         match self {
             Self::Memory(broker) => broker,
-            #[cfg(feature = "redis")]
             _ => panic!("this case is for the broker in memory"),
         }
     }

@@ -1,25 +1,48 @@
 //! Real servers for tests: each on a free port, with its data in a temporary folder, ended with the test that started
 //! it.
 
-#![cfg_attr(not(feature = "redis"), allow(dead_code, unused_imports, reason = "only the tests of Redis use all of it"))]
+#![cfg_attr(
+    not(all(
+        feature = "redis",
+        feature = "rabbitmq",
+        feature = "kafka",
+        feature = "mqtt",
+        feature = "nats",
+        feature = "postgres",
+        feature = "mysql"
+    )),
+    allow(dead_code, unused_imports, reason = "much of it is for servers that only some builds have tests for")
+)]
 
-#[cfg(feature = "redis")]
+#[cfg(feature = "mqtt")]
+pub(crate) mod activemq;
 pub(crate) mod broker;
 pub(crate) mod cluster;
-#[cfg(any(feature = "postgres", feature = "mysql"))]
-mod database;
+pub(crate) mod docker;
 mod eventually;
 mod http;
+#[cfg(feature = "kafka")]
+pub(crate) mod kafka;
+mod kept;
+#[cfg(feature = "mqtt")]
+pub(crate) mod mosquitto;
+#[cfg(feature = "mqtt")]
+pub(crate) mod mqtt;
 #[cfg(feature = "mysql")]
 pub(crate) mod mysql;
+#[cfg(feature = "nats")]
+pub(crate) mod nats;
 pub(crate) mod nginx;
 mod ports;
 #[cfg(feature = "postgres")]
 pub(crate) mod postgres;
 #[cfg(feature = "redis")]
 pub(crate) mod process;
+#[cfg(feature = "rabbitmq")]
+pub(crate) mod rabbitmq;
 #[cfg(feature = "redis")]
 pub(crate) mod redis;
+pub(crate) mod server;
 mod user;
 mod wire;
 

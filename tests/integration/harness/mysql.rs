@@ -10,7 +10,7 @@ use switchboard::model::store::contract::FreshLog;
 use switchboard::model::store::{Store, StoreError, open};
 use tokio::sync::OnceCell;
 
-use super::database::{Kept, as_user, find_program, run};
+use super::kept::{Kept, as_user, find_program, run};
 use super::{eventually, free_port, skip};
 
 /// How long a server may take to start; generous for a busy machine.

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use metrics_exporter_prometheus::PrometheusBuilder;
 use tokio::time::Instant;
 
 use super::ROUTING;
@@ -11,6 +12,7 @@ use crate::model::{MessageKind, UserId};
 use crate::protocol::{CloseReason, ErrorCode, SendTarget, ServerFrame};
 use crate::server::flow::Address;
 use crate::server::scene::{Call, Client, Cluster, Host, PATIENCE, eventually};
+use crate::telemetry;
 
 /// Two users who know each other, on two nodes.
 struct Scene {
@@ -94,6 +96,22 @@ async fn a_message_that_was_silently_lost_comes_with_the_audit() {
     }
     assert!(started.elapsed() > Duration::from_secs(29), "nothing but the audit can know");
     scene.bob.hears("lost").await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_an_audit_finds_while_the_log_carries_messages_is_no_repair_of_it() {
+    let recorder = PrometheusBuilder::new().build_recorder();
+    let _recorded = metrics::set_default_local_recorder(&recorder);
+    let mut scene = Scene::new().await;
+    scene.bus_lost();
+    let lost = Instant::now();
+    // Some are said just before each audit, and no sweep has been there yet.
+    while lost.elapsed() < Duration::from_secs(62) {
+        scene.say(&format!("{:?}", lost.elapsed())).await;
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    let said = recorder.handle().render();
+    assert!(said.contains(telemetry::SWEEPS) && !said.contains(telemetry::AUDIT_REPAIRED), "{said}");
 }
 
 #[tokio::test(start_paused = true)]
