@@ -3,11 +3,16 @@
 #     docker build -t switchboard:local .
 #     docker run --rm -p 6000:6000 -v log:/var/lib/switchboard switchboard:local serve --bus memory
 #
-# FEATURES adds cargo features, such as --build-arg FEATURES=postgres,mysql for other databases than SQLite.
+# FEATURES adds cargo features, such as --build-arg FEATURES=kafka,postgres for another broker than Redis and another
+# database than SQLite.
 
 FROM rust:1.95-slim-bookworm AS build
 WORKDIR /build
 ARG FEATURES=""
+# The client of Kafka is C, and its build wants a C++ compiler too.
+RUN case ",$FEATURES," in *,kafka,*|*,all-brokers,*) \
+        apt-get update && apt-get install -y --no-install-recommends g++ make && rm -rf /var/lib/apt/lists/* ;; \
+    esac
 # rust-toolchain.toml stays out: the image is the toolchain.
 COPY Cargo.toml Cargo.lock build.rs ./
 COPY migrations migrations
