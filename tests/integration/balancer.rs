@@ -5,7 +5,6 @@ use std::net::SocketAddr;
 use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
 
 use serde_json::{Value, json};
 use switchboard::model::ConversationId;
@@ -14,9 +13,7 @@ use tokio::time::timeout;
 
 use crate::harness::nginx::Nginx;
 use crate::harness::process::{NodeFile, Site};
-use crate::harness::{User, Wire, eventually};
-
-const DEADLINE: Duration = Duration::from_secs(30);
+use crate::harness::{DEADLINE, User, Wire, eventually};
 
 /// Runs Nginx on what the program prints for two nodes.
 async fn balance(nodes: [&NodeFile; 2]) -> Option<Nginx> {

@@ -1,16 +1,13 @@
 //! `switchboard bench bus` on a real broker.
 
 use std::process::Output;
-use std::time::Duration;
 
 use serde_json::Value;
 use tokio::process::Command;
 use tokio::time::timeout;
 
-use crate::harness::free_port;
 use crate::harness::redis::RedisServer;
-
-const DEADLINE: Duration = Duration::from_secs(60);
+use crate::harness::{DEADLINE, free_port};
 
 async fn bench(url: &str, args: &[&str]) -> Output {
     let mut command = Command::new(env!("CARGO_BIN_EXE_switchboard"));

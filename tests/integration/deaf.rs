@@ -2,15 +2,12 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
 
 use serde_json::{Value, json};
 use tokio::net::TcpStream;
 
 use crate::harness::cluster::{Bus, Cluster, Settings, run};
-use crate::harness::{User, eventually, get};
-
-const DEADLINE: Duration = Duration::from_secs(30);
+use crate::harness::{DEADLINE, User, eventually, get};
 
 async fn readiness(cluster: &Cluster, node: usize) -> (u16, Value) {
     let (status, body) = get(cluster.http(node), "/readyz").await.expect("the node answers");

@@ -1,7 +1,6 @@
 //! The same chat server on every broker, with a subject per user and with one per node, and what operators do with it.
 
 use std::process::{Output, Stdio};
-use std::time::Duration;
 
 use serde_json::Value;
 use switchboard::bus::Routing;
@@ -12,8 +11,6 @@ use tokio::time::timeout;
 use crate::harness::broker::{Place, config_of, variables};
 use crate::harness::cluster::{Settings, run_at};
 use crate::harness::server::Program;
-
-const DEADLINE: Duration = Duration::from_secs(120);
 
 /// Stamps what every broker has to carry.
 macro_rules! on_every_broker {
@@ -64,6 +61,7 @@ macro_rules! on_every_broker {
     };
 }
 
+use crate::harness::DEADLINE;
 use on_every_broker;
 
 on_every_broker! {

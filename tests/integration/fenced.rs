@@ -1,14 +1,10 @@
 //! Nodes that lose their lease while they do not run.
 
-use std::time::Duration;
-
 use serde_json::{Value, json};
 use switchboard::model::store::{NodeRow, NodeState, Store};
 
 use crate::harness::process::{NodeFile, Site};
-use crate::harness::{User, eventually, get};
-
-const DEADLINE: Duration = Duration::from_secs(30);
+use crate::harness::{DEADLINE, User, eventually, get};
 
 async fn row(log: &dyn Store, node: &str) -> NodeRow {
     let (_, rows) = log.nodes().await.unwrap();

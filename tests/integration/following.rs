@@ -3,14 +3,11 @@
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::process::Command;
-use std::time::Duration;
 
 use crate::harness::nginx::{Nginx, balance};
 use crate::harness::process::{NodeFile, Process, Site};
-use crate::harness::{User, Wire, eventually};
+use crate::harness::{DEADLINE, User, Wire, eventually};
 use serde_json::json;
-
-const DEADLINE: Duration = Duration::from_secs(30);
 
 /// Returns the nodes of a config.
 fn nodes_in(conf: &str) -> BTreeSet<SocketAddr> {

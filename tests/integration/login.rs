@@ -6,9 +6,7 @@ use serde_json::json;
 use switchboard::server::LimitsConfig;
 
 use crate::harness::cluster::{Bus, Cluster, Settings, run};
-use crate::harness::{ANY, PASSWORD, User, Wire, eventually, on_any_bus, register};
-
-const DEADLINE: Duration = Duration::from_secs(30);
+use crate::harness::{ANY, DEADLINE, PASSWORD, User, Wire, eventually, on_any_bus, register};
 
 on_any_bus! {
     a_name_is_registered_once_whatever_its_case

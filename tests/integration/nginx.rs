@@ -11,10 +11,8 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
-use crate::harness::free_port;
 use crate::harness::nginx::{Nginx, check};
-
-const DEADLINE: Duration = Duration::from_secs(30);
+use crate::harness::{DEADLINE, free_port};
 
 fn edge(listen: SocketAddr, nodes: &[(SocketAddr, u32)]) -> EdgeConfig {
     let node = |(address, weight): &(SocketAddr, u32)| EdgeNode {

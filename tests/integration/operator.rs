@@ -4,7 +4,6 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::process::{Output, Stdio};
 use std::sync::Arc;
-use std::time::Duration;
 
 use serde_json::{Value, json};
 use switchboard::bus::memory::MemoryBroker;
@@ -14,9 +13,7 @@ use tempfile::TempDir;
 use tokio::process::Command;
 use tokio::time::timeout;
 
-use crate::harness::{PASSWORD, User, Wire, free_port, register};
-
-const DEADLINE: Duration = Duration::from_secs(30);
+use crate::harness::{DEADLINE, PASSWORD, User, Wire, free_port, register};
 
 /// Runs the program on a log and on two ports, with more environment.
 async fn switchboard(args: &[&str], at: &Place, environment: &[(&str, &str)]) -> Output {

@@ -3,7 +3,6 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
 
 use serde_json::{Value, json};
 use switchboard::model::store::{Beat, Claim, Claimed, NodeRow, NodeState, Range, Store};
@@ -11,9 +10,7 @@ use switchboard::model::{ConversationId, NodeId, Seq, UserId};
 
 use crate::harness::cluster::{Bus, Cluster, Settings, run};
 use crate::harness::process::Site;
-use crate::harness::{User, Wire, eventually};
-
-const DEADLINE: Duration = Duration::from_secs(30);
+use crate::harness::{DEADLINE, User, Wire, eventually};
 
 async fn row(log: &dyn Store, node: &str) -> NodeRow {
     let (_, rows) = log.nodes().await.unwrap();

@@ -7,9 +7,7 @@ use serde_json::{Value, json};
 use switchboard::server::LimitsConfig;
 
 use crate::harness::cluster::{Bus, Cluster, Settings, run};
-use crate::harness::{User, Wire, eventually, metric, on_each_bus};
-
-const DEADLINE: Duration = Duration::from_secs(30);
+use crate::harness::{DEADLINE, User, Wire, eventually, metric, on_each_bus};
 
 /// What goes by while somebody does not read: 20 MB, far more than the sockets between hold.
 const COUNT: u64 = 2_000;

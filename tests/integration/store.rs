@@ -5,14 +5,13 @@
 use std::collections::HashSet;
 use std::path::Path;
 use std::process::Stdio;
-use std::time::Duration;
 
+use crate::harness::DEADLINE;
 use switchboard::model::store::{Append, Outcome, Range, Store, StoreErrorKind, open};
 use switchboard::model::{ConversationId, Key, MessageKind, Name, Seq, UserId};
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader, Lines};
 use tokio::process::{Child, ChildStdin, ChildStdout, Command};
 
-const DEADLINE: Duration = Duration::from_secs(30);
 const URL: &str = "SWITCHBOARD_TEST_PEER_URL";
 const JOB: &str = "SWITCHBOARD_TEST_PEER_JOB";
 

@@ -6,9 +6,7 @@ use serde_json::json;
 use switchboard::bus::Routing;
 
 use crate::harness::cluster::{Broker, Bus, Cluster, Settings, run};
-use crate::harness::{User, eventually};
-
-const DEADLINE: Duration = Duration::from_secs(30);
+use crate::harness::{DEADLINE, User, eventually};
 
 /// Returns what stands behind the cluster's name and id in the channels of its Redis.
 async fn channels(cluster: &Cluster) -> Vec<String> {

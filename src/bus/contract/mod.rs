@@ -25,7 +25,7 @@ use bytes::Bytes;
 use super::{BusError, BusEvent, BusState, MessageBus, Outgoing, Receipt, Subject, Subscription};
 
 /// How long anything may take before a case fails. Generous: a busy machine is no reason to fail.
-pub const DEADLINE: Duration = Duration::from_secs(30);
+pub const DEADLINE: Duration = Duration::from_secs(120);
 
 /// What a case does to its broker.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

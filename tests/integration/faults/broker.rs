@@ -32,6 +32,7 @@ macro_rules! broker_faults {
         $(
             #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
             async fn $case() {
+                let _turn = super::super::turn().await;
                 if let Some(broker) = <$server>::start_new().await {
                     super::$case(&broker).await;
                 }

@@ -5,6 +5,7 @@ use std::time::Duration;
 use tokio::time::sleep;
 
 use super::traffic::Traffic;
+use super::turn;
 use crate::harness::process::Site;
 use crate::harness::redis::RedisServer;
 
@@ -33,6 +34,7 @@ async fn a_log_that_dies_and_comes_back_loses_nothing(url: &str, kill: impl FnOn
 async fn a_postgres_that_dies_and_comes_back_loses_nothing() {
     use crate::harness::postgres::{PostgresLog, PostgresServer};
 
+    let _turn = turn().await;
     let Some(server) = PostgresServer::start_new().await else { return };
     let log = PostgresLog::on(&server.url()).await;
     let kill = || server.kill();
@@ -44,6 +46,7 @@ async fn a_postgres_that_dies_and_comes_back_loses_nothing() {
 async fn a_mysql_that_dies_and_comes_back_loses_nothing() {
     use crate::harness::mysql::{MysqlLog, MysqlServer};
 
+    let _turn = turn().await;
     let Some(server) = MysqlServer::start_new().await else { return };
     let log = MysqlLog::on(&server.url()).await;
     let kill = || server.kill();

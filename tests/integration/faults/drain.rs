@@ -4,7 +4,6 @@ use std::collections::BTreeSet;
 use std::process::{Command, Output};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
 
 use futures_util::future::join_all;
 use serde_json::{Value, json};
@@ -12,11 +11,11 @@ use switchboard::model::store::{NodeState, Range, Store};
 use switchboard::model::{ConversationId, Seq};
 use tokio::sync::watch;
 
+use super::turn;
 use crate::harness::nginx::balance;
 use crate::harness::process::{NodeFile, Process, Site};
-use crate::harness::{Sent, User, eventually, get, register};
+use crate::harness::{DEADLINE, Sent, User, eventually, get, register};
 
-const DEADLINE: Duration = Duration::from_secs(30);
 const SESSIONS: usize = 500;
 
 async fn readiness(node: &NodeFile) -> Option<(u16, Value)> {
@@ -83,6 +82,7 @@ async fn keys(log: &dyn Store, conversation: ConversationId) -> Vec<String> {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn five_hundred_sessions_that_all_send_are_sent_to_the_other_node_and_nothing_is_lost_or_there_twice() {
+    let _turn = turn().await;
     let Some(site) = Site::new().await else { return };
     let (a, b) = (site.node_with("node-a", "node.drain_notice = \"1s\""), site.node("node-b"));
     let (mut draining, staying) = (site.start(&a).await, site.start(&b).await);
@@ -221,7 +221,7 @@ async fn an_operator_drains_a_node_by_its_name_and_follows_it_to_its_end() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_balancer_has_left_a_node_before_its_sessions_are_sent_away() {
     let Some(site) = Site::new().await else { return };
-    let (a, b) = (site.node("node-a"), site.node_with("node-b", "node.drain_notice = \"12s\""));
+    let (a, b) = (site.node("node-a"), site.node_with("node-b", "node.drain_notice = \"20s\""));
     let (_staying, mut draining) = (site.start(&a).await, site.start(&b).await);
     let Some(nginx) = balance(&[a.tcp, b.tcp]).await else { return };
     let _watch = site.watch(&nginx);

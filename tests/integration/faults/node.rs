@@ -6,11 +6,11 @@ use switchboard::model::store::NodeState;
 use tokio::time::sleep;
 
 use super::traffic::{Progress, Traffic};
+use super::turn;
 use crate::harness::nginx::balance;
 use crate::harness::process::Site;
-use crate::harness::{User, eventually, metric};
+use crate::harness::{DEADLINE, User, eventually, metric};
 
-const DEADLINE: Duration = Duration::from_secs(30);
 const USERS: usize = 20;
 
 /// Longer than a lease holds without a beat.
@@ -22,6 +22,7 @@ fn was_on(progress: &[Progress], node: &str) -> usize {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn users_of_a_node_that_is_killed_go_on_at_the_other() {
+    let _turn = turn().await;
     let Some(site) = Site::new().await else { return };
     let (a, b) = (site.node("node-a"), site.node("node-b"));
     let (_staying, killed) = (site.start(&a).await, site.start(&b).await);
@@ -50,6 +51,7 @@ async fn users_of_a_node_that_is_killed_go_on_at_the_other() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_node_that_froze_past_its_lease_catches_up() {
+    let _turn = turn().await;
     let Some(site) = Site::new().await else { return };
     let (a, b) = (site.node("node-a"), site.node("node-b"));
     let (staying, frozen) = (site.start(&a).await, site.start(&b).await);
@@ -79,6 +81,7 @@ async fn a_node_that_froze_past_its_lease_catches_up() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_node_that_comes_new_under_load_gets_its_share_of_new_connections() {
+    let _turn = turn().await;
     let Some(site) = Site::new().await else { return };
     let (a, b, c) = (site.node("node-a"), site.node("node-b"), site.node("node-c"));
     let (_on_a, _on_b) = (site.start(&a).await, site.start(&b).await);

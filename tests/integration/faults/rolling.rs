@@ -10,11 +10,10 @@ use tokio::io::AsyncReadExt;
 use tokio::process::Command;
 use tokio::time::timeout;
 
-use crate::harness::eventually;
+use super::turn;
 use crate::harness::nginx::balance;
 use crate::harness::process::Site;
-
-const DEADLINE: Duration = Duration::from_secs(30);
+use crate::harness::{DEADLINE, eventually};
 
 /// How long the whole replay may take.
 const REPLAYED: Duration = Duration::from_secs(180);
@@ -44,6 +43,7 @@ async fn said_in_all(log: &dyn Store) -> u64 {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_rolling_restart_under_a_replay_loses_nothing() {
+    let _turn = turn().await;
     let Some(site) = Site::new().await else { return };
     let (a, b) = (site.node("node-a"), site.node("node-b"));
     let (on_a, on_b) = (site.start(&a).await, site.start(&b).await);

@@ -16,13 +16,10 @@ use tokio::task::JoinHandle;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 
-use crate::harness::{User, eventually};
-
-/// How long what must happen may take; generous for a busy machine.
-const DEADLINE: Duration = Duration::from_secs(60);
+use crate::harness::{DEADLINE, User, eventually};
 
 /// Each user says something this often, in turn to a user of the next node and to all.
-const PACE: Duration = Duration::from_millis(100);
+const PACE: Duration = Duration::from_millis(200);
 
 /// How many messages of one user may be under way.
 const WINDOW: usize = 8;

@@ -10,12 +10,11 @@ use switchboard::model::store::{self, Store};
 use switchboard::server::{AuthConfig, LimitsConfig, ListenConfig, Node, NodeConfig};
 use tokio::time::timeout;
 
+use super::DEADLINE;
 use super::broker::Place;
 #[cfg(feature = "redis")]
 use super::redis::{Redis, RedisServer, bus_at};
 use super::server::Program;
-
-const DEADLINE: Duration = Duration::from_secs(30);
 
 /// What carries messages between the nodes of a test.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -1,11 +1,9 @@
 use std::net::SocketAddr;
-use std::time::Duration;
 
+use super::DEADLINE;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
-
-const DEADLINE: Duration = Duration::from_secs(30);
 
 /// Asks for a page and returns its status and body; `None` when nobody answers.
 pub(crate) async fn get(address: SocketAddr, path: &str) -> Option<(u16, String)> {

@@ -4,17 +4,15 @@ use std::fs;
 use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
+use super::DEADLINE;
 use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 
-/// How long a signal that stops a server may take; generous for a busy machine.
-const STOP_DEADLINE: Duration = Duration::from_secs(30);
-
 /// Runs the program of its arguments in a process group of its own until it is told a signal or its input ends. Then it
-/// ends the program with that signal, ends with force what is left of the group, waits until all of it is gone, for a
-/// port is taken as long as anybody has it open, and removes what is to be removed. A process that dies, by whatever
-/// cause, closes its end of the pipe. (`kill -KILL -- -1234` is no group to dash.)
+/// ends the program with that signal, ends with force what is left of the group, waits until all of it is gone, to the
+/// last thread, for a port is taken as long as anybody has it open, and removes what is to be removed. A process that
+/// dies, by whatever cause, closes its end of the pipe. (`kill -KILL -- -1234` is no group to dash.)
 const KEEPER: &str = r#"
     setsid "$@" </dev/null >>"$LOG" 2>&1 &
     server=$!
@@ -26,7 +24,7 @@ const KEEPER: &str = r#"
     esac 2>/dev/null
     wait "$server"
     kill -s KILL -- "-$server" 2>/dev/null
-    while cat /proc/[0-9]*/stat 2>/dev/null | grep -q ") [^ZX] [0-9]* $server "; do sleep 0.02; done
+    while cat /proc/[0-9]*/task/[0-9]*/stat 2>/dev/null | grep -q ") [^ZX] [0-9]* $server "; do sleep 0.02; done
     [ -z "$REMOVE" ] || rm -rf "$REMOVE"
 "#;
 
@@ -72,7 +70,7 @@ impl Kept {
         self.signal(Signal::STOP);
         let begun = Instant::now();
         while !self.has_stopped() {
-            assert!(begun.elapsed() < STOP_DEADLINE, "the server has not stopped within {STOP_DEADLINE:?}");
+            assert!(begun.elapsed() < DEADLINE, "the server has not stopped within {DEADLINE:?}");
             std::thread::yield_now();
         }
     }

@@ -14,6 +14,8 @@
     allow(dead_code, unused_imports, reason = "much of it is for servers that only some builds have tests for")
 )]
 
+use std::time::Duration;
+
 #[cfg(feature = "mqtt")]
 pub(crate) mod activemq;
 pub(crate) mod broker;
@@ -52,6 +54,9 @@ pub(crate) use http::{get, metric};
 pub(crate) use ports::free_port;
 pub(crate) use user::{PASSWORD, Sent, User, register};
 pub(crate) use wire::{ANY, Wire, fits};
+
+/// How long anything that must happen may take: generous for a busy machine, and never a test of speed.
+pub(crate) const DEADLINE: Duration = Duration::from_secs(120);
 
 /// Says loudly that a case is skipped, or fails it where brokers are required.
 pub(crate) fn skip(what: &str, get: &str) {

@@ -1,7 +1,6 @@
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
 
 use async_trait::async_trait;
 use sqlx::mysql::MySqlConnectOptions;
@@ -11,10 +10,7 @@ use switchboard::model::store::{Store, StoreError, open};
 use tokio::sync::OnceCell;
 
 use super::kept::{Kept, as_user, find_program, run};
-use super::{eventually, free_port, skip};
-
-/// How long a server may take to start; generous for a busy machine.
-const START_DEADLINE: Duration = Duration::from_secs(60);
+use super::{DEADLINE, eventually, free_port, skip};
 
 /// A real MariaDB or MySQL of this test run. It ends when it is dropped, and with the process at the latest.
 pub(crate) struct MysqlServer {
@@ -60,8 +56,7 @@ impl MysqlServer {
         // What is acknowledged outlives the server; whether it outlives the machine is no matter here.
         let how = format!(
             "--no-defaults {data} --port={port} --bind-address=127.0.0.1 --socket={here}/socket --pid-file={here}/pid
-             --innodb-flush-log-at-trx-commit=2 --skip-log-bin --max-connections=400 --performance-schema=OFF
-             --log-output=FILE --general-log-file={here}/general.log"
+             --innodb-flush-log-at-trx-commit=2 --skip-log-bin --max-connections=400 --performance-schema=OFF"
         );
         let how: Vec<String> = how.split_whitespace().map(str::to_owned).collect();
         let command = [user, vec![text(&server)], how].concat();
@@ -80,17 +75,12 @@ impl MysqlServer {
         let kept = Kept::start(&self.command, "KILL", &self.folder.join("server.log"), remove);
         *self.kept.lock().unwrap_or_else(PoisonError::into_inner) = Some(kept);
         let url = self.url();
-        eventually("MariaDB or MySQL answers", START_DEADLINE, || async { connect(&url).await.is_ok() }).await;
+        eventually("MariaDB or MySQL answers", DEADLINE, || async { connect(&url).await.is_ok() }).await;
     }
 
     /// Ends the server at once.
     pub(crate) fn kill(&self) {
         drop(self.kept.lock().unwrap_or_else(PoisonError::into_inner).take());
-    }
-
-    /// Returns where the server writes what it is asked, once it is told to.
-    pub(crate) fn general_log(&self) -> PathBuf {
-        self.folder.join("general.log")
     }
 
     /// Returns where the server is, with a database that always exists.

@@ -12,12 +12,10 @@ use switchboard::edge::nginx::{Layout, render};
 use switchboard::edge::{EdgeConfig, EdgeNode, NodeAddress};
 use tempfile::TempDir;
 
-use super::free_port;
+use super::{DEADLINE, free_port};
 
 /// Names the program to use instead of the one on PATH.
 const VARIABLE: &str = "SWITCHBOARD_TEST_NGINX";
-const DEADLINE: Duration = Duration::from_secs(30);
-
 /// A running Nginx.
 #[derive(Debug)]
 pub(crate) struct Nginx {

@@ -1,7 +1,6 @@
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Mutex, PoisonError};
-use std::time::Duration;
 
 use async_trait::async_trait;
 use sqlx::{AssertSqlSafe, ConnectOptions, Connection, PgConnection, postgres::PgConnectOptions};
@@ -10,10 +9,7 @@ use switchboard::model::store::{Store, StoreError, open};
 use tokio::sync::OnceCell;
 
 use super::kept::{Kept, as_user, find_program, run};
-use super::{eventually, free_port, skip};
-
-/// How long a server may take to start; generous for a busy machine.
-const START_DEADLINE: Duration = Duration::from_secs(60);
+use super::{DEADLINE, eventually, free_port, skip};
 
 /// The database of our own servers that tests share: to make one takes most of a second.
 pub(crate) const DATABASE: &str = "tests";
@@ -77,7 +73,7 @@ impl PostgresServer {
         let kept = Kept::start(&self.command, "QUIT", &self.log(), remove);
         *self.kept.lock().unwrap_or_else(PoisonError::into_inner) = Some(kept);
         let maintenance = self.url_of("postgres");
-        eventually("PostgreSQL answers", START_DEADLINE, || async { connect(&maintenance).await.is_ok() }).await;
+        eventually("PostgreSQL answers", DEADLINE, || async { connect(&maintenance).await.is_ok() }).await;
         if connect(&self.url()).await.is_ok() {
             return;
         }

@@ -3,7 +3,6 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::Arc;
-use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process};
 use switchboard::model::store::{self, Store};
@@ -12,9 +11,7 @@ use tempfile::TempDir;
 use super::broker::BrokerServer;
 use super::cluster::{Broker, Bus};
 use super::nginx::{self, Nginx};
-use super::{eventually, free_port, get};
-
-const DEADLINE: Duration = Duration::from_secs(30);
+use super::{DEADLINE, eventually, free_port, get};
 
 /// What several `switchboard serve` on one machine share: a log, and a real broker.
 pub(crate) struct Site {
@@ -112,7 +109,8 @@ impl Site {
         let (tcp, http) = (address(), address());
         let Self { log, settings, .. } = self;
         let path = self.folder.path().join(format!("{id}-{}.toml", tcp.port()));
-        // The cheapest passwords that argon2 takes: these tests are not about guessing them.
+        // The cheapest passwords that argon2 takes: these tests are not about guessing them. Nor are they about idle
+        // clients, while a busy machine may take its time.
         let config = format!(
             r#"
             node.id = "{id}"
@@ -121,6 +119,7 @@ impl Site {
             store.url = "{log}"
             auth.argon2_memory_kib = 8
             auth.argon2_passes = 1
+            limits.idle = "9m"
             {settings}
             {more}
             "#

@@ -6,7 +6,6 @@ use std::fmt::Debug;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
 
 use rustix::process::Signal;
 use switchboard::bus::BusKind;
@@ -14,10 +13,7 @@ use tempfile::TempDir;
 use tokio::sync::{OnceCell, Semaphore};
 
 use super::kept::Kept;
-use super::{eventually, skip};
-
-/// How long a server may take to start; generous for a busy machine.
-const START_DEADLINE: Duration = Duration::from_secs(120);
+use super::{DEADLINE, eventually, skip};
 
 /// How many servers that start slowly may do so at a time: what else runs must not stand still for it.
 const SLOW_STARTS: usize = 2;
@@ -119,7 +115,7 @@ impl<P: Program> Server<P> {
         let kept = Kept::start(&self.program.command(), "KILL", &self.log(), remove);
         let before = self.kept().replace(kept);
         assert!(before.is_none(), "the server was not ended");
-        eventually(&format!("{} answers", P::NAME), START_DEADLINE, || {
+        eventually(&format!("{} answers", P::NAME), DEADLINE, || {
             let ended = self.kept().as_ref().is_none_or(Kept::has_ended);
             assert!(!ended, "{} ended at its start:\n{}", P::NAME, self.said());
             self.program.answers()

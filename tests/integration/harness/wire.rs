@@ -2,14 +2,12 @@ use std::fmt::Write as _;
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use super::DEADLINE;
 use serde_json::{Value, json};
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{TcpSocket, TcpStream};
 use tokio::time::timeout;
-
-/// How long a frame may take; generous for a busy machine.
-const DEADLINE: Duration = Duration::from_secs(30);
 
 /// In an expected frame: a field that must be there, whatever its value.
 pub(crate) const ANY: &str = "<any>";

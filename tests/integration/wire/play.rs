@@ -7,7 +7,8 @@ use tokio::time::timeout;
 
 use super::frame::{Names, expected, fits, written};
 use super::script::{self, Step};
-use super::socket::{DEADLINE, Front, Socket};
+use super::socket::{Front, Socket};
+use crate::harness::DEADLINE;
 use crate::harness::cluster::{Bus, Cluster, Settings, run};
 
 /// Plays a script on a cluster of its own.

@@ -1,5 +1,4 @@
 use std::net::SocketAddr;
-use std::time::Duration;
 
 use futures_util::{SinkExt, StreamExt};
 use serde_json::Value;
@@ -8,10 +7,8 @@ use tokio::time::timeout;
 use tokio_tungstenite::tungstenite::{Error, Message};
 use tokio_tungstenite::{WebSocketStream, client_async};
 
-use crate::harness::Wire;
 use crate::harness::cluster::Cluster;
-
-pub(super) const DEADLINE: Duration = Duration::from_secs(30);
+use crate::harness::{DEADLINE, Wire};
 
 /// By which front the clients of a script come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
