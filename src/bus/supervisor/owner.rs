@@ -151,9 +151,10 @@ impl<B: Backend> Owner<B> {
     fn give_up(&mut self, live: &Live<B::Link>, reason: &BusError) {
         let was_connected = self.shared.withdraw();
         live.given_up.cancel();
-        self.shared.table.end();
+        let why = chain(reason);
+        self.shared.table.end(&why);
         if was_connected {
-            warn!(backend = ?self.backend, reason = chain(reason), "bus lost, reconnecting");
+            warn!(backend = ?self.backend, reason = why, "bus lost, reconnecting");
         } else {
             self.note_failure(reason);
         }

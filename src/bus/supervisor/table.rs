@@ -247,8 +247,8 @@ impl Table {
     }
 
     /// Ends a link: messages of it no longer count, every subscriber is told `Lost`, and whoever waits for a barrier is
-    /// told to give up.
-    pub(super) fn end(&self) {
+    /// told to give up, and why.
+    pub(super) fn end(&self, reason: &str) {
         let mut guard = self.write();
         let inner = &mut *guard;
         inner.link = None;
@@ -257,7 +257,8 @@ impl Table {
         inner.routes.retain(|_, route| {
             route.stage = Stage::Absent;
             (route.in_todo, route.renew) = (false, false);
-            route.answer(|| Err(BusError::new(BusErrorKind::Disconnected, "the bus was lost while subscribing")));
+            let lost = || format!("the bus was lost while subscribing: {reason}");
+            route.answer(|| Err(BusError::new(BusErrorKind::Disconnected, lost())));
             route.queues.iter().for_each(|queue| queue.link_lost());
             !route.is_garbage()
         });
@@ -370,7 +371,7 @@ mod tests {
             table.deliver(1, "a", Bytes::from_static(b"from the first link"));
             table.deliver(2, "a", Bytes::from_static(b"from the second link"));
             if link == 1 {
-                table.end();
+                table.end("the broker has gone");
             }
         }
         table.close();
